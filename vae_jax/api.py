@@ -1,0 +1,206 @@
+"""The project from Python: `train`, `evaluate` and `load`."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vae_jax import checkpoints, data, population, record, writers
+from vae_jax import config as settings
+from vae_jax.data import Dataset
+from vae_jax.errors import UserError
+from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.outcome import write_outcome
+from vae_jax.program import Program, make_program
+from vae_jax.run import Run
+from vae_jax.step import chosen_params
+from vae_jax.train import catch_signals, fit
+from vae_jax.types import Model, Objective, TrainState
+
+
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    model: Model | None = None,
+    objective: Objective | None = None,
+    dataset: Dataset | None = None,
+) -> Run:
+    """Trains, evaluates and draws; resumes what `workdir` holds of the same run.
+
+    Args:
+      config: from `vae_jax.config.default()` or a file in configs/. With a model or objective of your own,
+        config.hypers may have keys of its own.
+      workdir: where everything is written; made if it does not exist.
+      model: a Model instead of the one config.model names.
+      objective: an Objective instead of the one config.objective names.
+      dataset: from `vae_jax.data.from_arrays`, instead of the one config.data names.
+
+    Raises:
+      UserError: something the user can mend, in one line.
+      train.Interrupted: SIGTERM or SIGINT; everything is saved, and the same call goes on.
+    """
+    workdir = Path(workdir)
+    program, dataset, now = _prepare(config, workdir, model, objective, dataset)
+    params, init_from = _initial_params(program, workdir)
+    now = record.open_workdir(workdir, now | {"init_from": init_from})
+    results = writers.read_json(workdir / "results.json")
+    if results and results["complete"] and results["step"] >= program.total_steps:
+        logging.warning("%s is complete: trained to step %d and evaluated", workdir, results["step"])
+    else:
+        with catch_signals() as stop:
+            state = fit(program, dataset, workdir, stop, params)
+            write_outcome(program, dataset, workdir, now["dataset"], state, stop.check)
+    return load(workdir, model=model, objective=objective)
+
+
+def evaluate(
+    workdir: str | Path,
+    config: ConfigDict | None = None,
+    model: Model | None = None,
+    objective: Objective | None = None,
+    dataset: Dataset | None = None,
+) -> Run:
+    """Evaluates the newest checkpoint in `workdir` again, with the eval section of `config` where it is given."""
+    workdir = Path(workdir)
+    stored = _read_record(workdir)
+    config = record.read_config(stored) if config is None else config
+    program, dataset, now = _prepare(config, workdir, model, objective, dataset)
+    record.check_same_run(workdir, stored, now)
+    state, _ = _restore(program, workdir)
+    with catch_signals() as stop:
+        write_outcome(program, dataset, workdir, now["dataset"], state, stop.check)
+    return load(workdir, model=model, objective=objective, params=program.config.eval.params)
+
+
+def load(
+    workdir: str | Path,
+    member: int = 0,
+    model: Model | None = None,
+    objective: Objective | None = None,
+    params: str | None = None,
+) -> Run:
+    """The newest undamaged checkpoint of a run.
+
+    Args:
+      workdir: of a run that has saved at least once.
+      member: of a population.
+      model, objective: the same objects that the run was trained with, where it was not with named ones.
+      params: "last" or "best"; by default what the config's eval.params says.
+    """
+    workdir = Path(workdir)
+    stored = _read_record(workdir)
+    _check_own(workdir, stored, model, objective)
+    shape, num_train = tuple(stored["dataset"]["example_shape"]), stored["dataset"]["num_train"]
+    program = make_program(record.read_config(stored), shape, num_train, model, objective)
+    state, step = _restore(program, workdir)
+    members = population.size(program.hypers)
+    if not 0 <= member < members:
+        raise UserError(f"member {member} of {workdir}: it has members 0 to {members - 1}")
+    chosen = chosen_params(state, params or program.config.eval.params)
+    hypers = population.member(program.hypers, member)
+    results = writers.read_json(workdir / "results.json")
+    return Run(workdir, program, population.member(chosen, member), hypers, step, results)
+
+
+def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[Program, Dataset, dict]:
+    """Checks everything that can be checked before work begins."""
+    given = {"model": model, "objective": objective, "dataset": dataset}
+    own = [name for name, value in given.items() if value is not None]
+    config = settings.check(config, own_hypers=model is not None or objective is not None)
+    dataset = dataset or _load_data(config, workdir)
+    _check_data(config, dataset, own)
+    now = record.describe_dataset(dataset, config.data.binarize)
+    program = make_program(config, dataset.example_shape, dataset.train.num, model, objective)
+    return program, dataset, record.describe_run(config, now, own, None)
+
+
+def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
+    """The dataset; where "auto" has chosen a source before, a resumed run keeps it."""
+    fields, stored = config.data, record.read_record(workdir)
+    source = fields.source
+    if source == "auto" and stored is not None and stored["dataset"]["name"] == fields.name:
+        source = stored["dataset"]["source"].replace("file", "auto")
+    return data.load(
+        fields.name,
+        source=source,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        manual_dir=fields.manual_dir,
+        num_valid=fields.num_valid,
+        num_test=fields.num_test,
+    )
+
+
+def _check_data(config: ConfigDict, dataset: Dataset, own: list[str]) -> None:
+    if config.train.batch_size > dataset.train.num:
+        raise UserError(
+            f"train.batch_size is {config.train.batch_size}, but {dataset.name} has only {dataset.train.num} "
+            "training examples"
+        )
+    if config.eval.params == "best" and dataset.valid.num == 0:
+        raise UserError("eval.params is 'best', which needs validation data: set data.num_valid")
+    is_grey = dataset.dtype == np.uint8
+    low, high = (0.0, 1.0) if is_grey else _value_range(dataset.train)
+    if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:
+        raise UserError(
+            f"data.binarize is {config.data.binarize!r}, but the values of {dataset.name} lie in "
+            f"[{low:g}, {high:g}]: scale them to [0, 1] or set data.binarize to 'none'"
+        )
+    if "model" in own:
+        return
+    support = LIKELIHOODS[config.model.likelihood](config.model).support
+    if not support[0] <= low <= high <= support[1]:
+        raise UserError(
+            f"the values of {dataset.name} lie in [{low:g}, {high:g}], outside the range [{support[0]:g}, "
+            f"{support[1]:g}] of model.likelihood {config.model.likelihood!r}: scale them or use 'gaussian'"
+        )
+    if config.model.likelihood == "bernoulli" and config.data.binarize == "none":
+        logging.warning("a Bernoulli likelihood on grey values is not a likelihood: do not compare these numbers")
+
+
+def _read_record(workdir: Path) -> dict:
+    stored = record.read_record(workdir)
+    if stored is None:
+        raise UserError(f"{workdir} holds no run (no config.json); train first, or correct --workdir")
+    return stored
+
+
+def _check_own(workdir: Path, stored: dict, model, objective) -> None:
+    for name, value in (("model", model), ("objective", objective)):
+        if (name in stored["own"]) != (value is not None):
+            need = "needs the same one again" if name in stored["own"] else "takes none"
+            raise UserError(f"{workdir} was trained with {name}={stored['own']!r}: load {need} as {name}=...")
+
+
+def _restore(program: Program, workdir: Path) -> tuple[TrainState, int]:
+    restored = checkpoints.restore(workdir / "checkpoints", program.abstract_state())
+    if restored is None:
+        raise UserError(f"{workdir} has no checkpoint yet; train first")
+    step, state = restored
+    return state, step
+
+
+def _initial_params(program: Program, workdir: Path):
+    """(params [N, ...], what config.json records of them) of train.init_from; (None, None) without it."""
+    source = program.config.train.init_from
+    if not source or checkpoints.steps(workdir / "checkpoints"):
+        return None, None
+    run = load(source)
+    wanted, given = (jax.tree.map(np.shape, tree) for tree in (program.abstract_state().params, run.params))
+    members = population.size(program.hypers)
+    if jax.tree.map(lambda leaf: leaf[1:], wanted, is_leaf=_is_shape) != given:
+        raise UserError(f"train.init_from={source}: its parameters do not have the shapes of this config's model")
+    params = jax.tree.map(lambda leaf: jax.numpy.stack([leaf] * members), run.params)
+    return params, {"workdir": source, "step": run.step, "params": run.config.eval.params}
+
+
+def _is_shape(tree) -> bool:
+    return isinstance(tree, tuple) and all(isinstance(n, int) for n in tree)
+
+
+def _value_range(split: data.Split) -> tuple[float, float]:
+    """(smallest, largest) value, a block at a time: the data may be larger than memory."""
+    blocks = [split.take(np.arange(i, min(i + 4096, split.num))) for i in range(0, split.num, 4096)]
+    return min(float(b.min()) for b in blocks), max(float(b.max()) for b in blocks)

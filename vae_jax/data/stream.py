@@ -1,0 +1,75 @@
+"""The order of examples as a pure function of position, and its delivery to the training loop.
+
+Position p of the stream is example permutation(seed, p // n)[p % n]: batches straddle epochs, nothing is
+dropped, and resuming at any step needs no state.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from vae_jax.data.split import Split, shuffled
+from vae_jax.errors import UserError
+
+
+def order(seed: int, num: int, start: int, count: int) -> np.ndarray:
+    """The examples at positions start..start+count-1 of the stream over `num` examples, int64 [count].
+
+    Raises:
+      UserError: the seed is negative.
+    """
+    if seed < 0:
+        raise UserError(f"data.seed must not be negative, but is {seed}")
+    stop = start + count
+    epochs = range(start // num, -(-stop // num))
+    parts = [_permutation(seed, num, e)[max(start - e * num, 0) : stop - e * num] for e in epochs]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+@functools.lru_cache(maxsize=2)  # a batch may need two epochs
+def _permutation(seed: int, num: int, epoch: int) -> np.ndarray:
+    permutation = shuffled(num, seed, epoch)
+    permutation.flags.writeable = False  # shared by all callers
+    return permutation
+
+
+def store(split: Split) -> np.ndarray:
+    """The whole split in memory, one flat row per example: [n, D], contiguous, in the split's order."""
+    return np.ascontiguousarray(split.take(slice(None)).reshape(split.num, -1))
+
+
+def chunks(
+    split: Split, *, bounds: Iterable[tuple[int, int]], batch_size: int, seed: int, resident: bool
+) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
+    """Yields (rows, index) for each (start_step, end_step) of `bounds`; x of step t is rows[index[t]].
+
+    Resident: rows is None, to be read as `store(split)`, and index, int32 [T, B], points into that. Otherwise
+    rows [T * B, D] are just the examples of this chunk, read by a background thread that is one chunk ahead,
+    and index counts them; errors of the thread come out here. The thread ends with the generator.
+    """
+
+    def examples(bound: tuple[int, int]) -> np.ndarray:
+        start, end = bound
+        return order(seed, split.num, start * batch_size, (end - start) * batch_size)
+
+    if resident:
+        for bound in bounds:
+            yield None, examples(bound).astype(np.int32).reshape(-1, batch_size)
+        return
+
+    def read(bound: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        i = examples(bound)
+        rows = np.ascontiguousarray(split.take(i).reshape(len(i), -1))
+        return rows, np.arange(len(i), dtype=np.int32).reshape(-1, batch_size)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vae_jax-data") as thread:
+        ahead = deque()
+        for bound in bounds:
+            ahead.append(thread.submit(read, bound))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -1,0 +1,76 @@
+"""A user's own data: an .npy or .npz file."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.data import arrays, cache
+from vae_jax.errors import UserError
+
+# The layouts of an .npz file that are understood: the key of the data -> keys of the other arrays.
+_LAYOUTS = {
+    "x_train": {"x_test": "x_test", "y_train": "y_train", "y_test": "y_test"},
+    "x": {"y_train": "y"},
+    "images": {"y_train": "labels"},
+}
+_KEYS = "x_train[, x_test, y_train, y_test], or x[, y], or images[, labels]"
+
+
+def read(path: str, root: Path) -> arrays.Arrays:
+    """The checked arrays of the file at `path`, memory-mapped.
+
+    An .npy file is mapped itself when it needs no conversion; all else is converted once into the cache at
+    `root`. Where nothing is converted the entry is empty and says that the values were checked.
+
+    Raises:
+      UserError: the file is missing, damaged, or does not hold what a dataset can be made of.
+    """
+    if not path:
+        raise UserError('data.name is "file", but data.path is empty: set it to an .npy or .npz file')
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise UserError(f"data.path: there is no file {file}")
+    if file.suffix not in (".npy", ".npz"):
+        raise UserError(f"data.path: {file} is neither .npy nor .npz: save the data with np.save or np.savez")
+    state = file.stat()
+    identity = hashlib.sha256(f"{file}\n{state.st_mtime_ns}\n{state.st_size}".encode()).hexdigest()[:16]
+    key = f"file-{identity}-v1"
+    if file.suffix == ".npz":
+        return cache.cached(root, key, lambda: _read_npz(file))
+    raw = _guarded(file, lambda: np.lib.format.open_memmap(file, mode="r"))
+    return cache.cached(root, key, lambda: _converted(file, raw)) or {"x_train": arrays.with_channels(raw)}
+
+
+def _converted(file: Path, raw: np.ndarray) -> arrays.Arrays:
+    """{} when the mapped file serves as it is."""
+    data = arrays.checked(str(file), raw)
+    return {} if np.may_share_memory(data["x_train"], raw) else data
+
+
+def _read_npz(file: Path) -> arrays.Arrays:
+    def members() -> dict[str, np.ndarray]:
+        with np.load(file, allow_pickle=False) as archive:
+            keys = archive.files
+            if keys == ["arr_0"]:
+                return {"x_train": archive["arr_0"]}
+            layout = next((k for k in _LAYOUTS if k in keys), None)
+            if layout is None:
+                raise UserError(f"data.path: {file} holds {', '.join(keys) or 'nothing'}; expected {_KEYS}")
+            others = {ours: archive[theirs] for ours, theirs in _LAYOUTS[layout].items() if theirs in keys}
+            return {"x_train": archive[layout], **others}
+
+    return arrays.checked(str(file), **_guarded(file, members))
+
+
+def _guarded(file: Path, read):
+    try:
+        return read()
+    except UserError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"data.path: {file} is damaged or holds Python objects ({reason}): "
+            "save plain arrays with np.save or np.savez"
+        ) from error

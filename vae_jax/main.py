@@ -1,0 +1,104 @@
+"""The command line: python -m vae_jax.main --config=configs/mnist.py
+
+The same command again goes on where it stopped. Fields of the config are set as --config.hypers.beta=4;
+vae_jax/config.py lists them all.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from vae_jax import config as settings
+from vae_jax.errors import UserError
+
+
+def run(argv: list[str]) -> int:
+    """Runs the command `argv` (the program's name first) and returns its exit status."""
+    try:
+        values = parse(argv)
+        if values.help:
+            print(f"{__doc__}\n{values.get_help()}")
+            return 0
+        return execute(values)
+    except UserError as error:
+        if "--debug" in argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "a file in configs/", values, lock_config=True, sys_argv=argv)
+    flags.DEFINE_string("workdir", "", "default: runs/<config>[,<overrides>]", values)
+    flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "evaluate: the newest checkpoint again", values)
+    flags.DEFINE_bool("debug", False, "show the traceback of an error", values)
+    flags.DEFINE_bool("help", False, "show this", values, short_name="h")
+    try:
+        rest = values(argv)
+        values.config  # noqa: B018  a config file that cannot be loaded says so on access
+    except (AttributeError, KeyError) as error:  # no such field
+        raise settings.unknown_field(_misspelt(argv, error)) from error
+    except OSError as error:
+        raise UserError(f"--config cannot be read: {str(error).splitlines()[-1].strip()}") from error
+    except flags.Error as error:
+        raise UserError(str(error).replace("\n", " ")) from error
+    if rest[1:]:
+        raise UserError(f"unexpected argument {rest[1]!r}; options are written --name=value")
+    return values
+
+
+def _misspelt(argv: list[str], error: Exception) -> str:
+    """The full name of the field that the config does not have."""
+    part = re.search(r"'([^']+)'", str(error).replace('"', ""))
+    names = [match[1] for match in (re.match(r"--?config\.([\w.]+)", a) for a in argv) if match]
+    return next((name for name in names if part and part[1] in name.split(".")), names[0] if names else str(error))
+
+
+def default_workdir(values: flags.FlagValues) -> Path:
+    """runs/<config name>[,<overrides>]; overrides that may differ between two runs of one workdir do not count."""
+    overrides = config_flags.get_override_values(values["config"])
+    parts = [Path(config_flags.get_config_filename(values["config"])).stem]
+    for name, value in overrides.items():
+        if not name.startswith(("eval.", "checkpoint.")):
+            parts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+-]+', '_', str(value)).strip('_')}")
+    return Path("runs", ",".join(parts))
+
+
+def execute(values: flags.FlagValues) -> int:
+    from vae_jax import api
+    from vae_jax.train import Interrupted
+
+    if values.config is None and (values.mode == "train" or not values.workdir):
+        need = "--config" if values.mode == "train" else "--workdir or --config"
+        raise UserError(f"no {need} given; for example --config=configs/mnist.py")
+    workdir = Path(values.workdir) if values.workdir else default_workdir(values)
+    keep_compiled()
+    try:
+        if values.mode == "train":
+            api.train(values.config, workdir)
+        else:
+            api.evaluate(workdir, values.config)
+    except Interrupted as signal:
+        print(f"stopped by {signal} and saved in {workdir}; the same command goes on from there", file=sys.stderr)
+        return 128 + signal.signum
+    return 0
+
+
+def keep_compiled() -> None:
+    """Compiled programs are kept between commands, unless the user has chosen a place for them."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        folder = Path(os.environ.get("VAE_JAX_CACHE") or Path(home, "vae_jax"), "compiled")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv))

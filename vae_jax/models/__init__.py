@@ -1,0 +1,39 @@
+"""The models by name, and the draws of many examples and samples from one."""
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import rng as streams
+from vae_jax.models import vae
+from vae_jax.types import Draw, Example, Hypers, Model, Params
+
+MODELS = {"vae": vae.make}
+
+
+def make_model(config, example_shape: tuple[int, ...], width: int) -> Model:
+    """The model named by config.name (the config's model section), its arrays `width` latent units wide."""
+    return MODELS[config.name](config, example_shape, width)
+
+
+def draw_batch(
+    model: Model,
+    params: Params,
+    x: Example | jax.Array,
+    key: jax.Array,
+    positions: jax.Array,
+    samples: jax.Array,
+    hypers: Hypers,
+    path_weight: jax.Array | None = None,
+) -> Draw:
+    """Draws with axes [B, K] for a batch `x` [B, ...].
+
+    The noise of example b and sample k is fold_in(fold_in(key, positions[b]), samples[k]), a function of
+    these two numbers alone. `path_weight` [B, K] is handed to `Model.draw`.
+    """
+    keys = jax.vmap(streams.fold, (0, None))(streams.fold(key, positions), samples)
+    draw = lambda x, key, weight: model.draw(params, x, key, hypers, weight)  # noqa: E731
+    return jax.vmap(jax.vmap(draw, (None, 0, 0)))(x, keys, path_weight)
+
+
+def batch_size(x: Example | jax.Array) -> int:
+    return jnp.shape(jax.tree.leaves(x)[0])[0]

@@ -1,0 +1,62 @@
+"""From a config to the pure functions of its population: what training, evaluation and loading share."""
+
+import math
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from vae_jax import population
+from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.models import make_model
+from vae_jax.objectives import make_objective
+from vae_jax.step import Steps, make_steps
+from vae_jax.types import Hypers, Model, Objective
+
+
+class Program(NamedTuple):
+    config: ConfigDict
+    model: Model
+    steps: Steps  # of one member
+    hypers: Hypers  # [N]
+    example_shape: tuple[int, ...]
+    steps_per_epoch: float  # batches straddle epochs
+    total_steps: int
+    steps_per_call: int
+
+    def abstract_state(self):
+        """The shape of the population's state, without computing it."""
+        return jax.eval_shape(population.lift(self.steps.init), self.hypers)
+
+    def interval(self, epochs: float) -> int:
+        """So many epochs in whole steps, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
+    def bits_apply(self) -> bool:
+        """Whether log p(x) is the log of a probability mass, so that bits per dimension mean something."""
+        mass = self.config.model.name == "vae" and LIKELIHOODS[self.config.model.likelihood](self.config.model).mass
+        return mass and self.config.data.binarize != "none"
+
+
+def make_program(
+    config: ConfigDict,
+    example_shape: tuple[int, ...],
+    num_train: int,
+    model: Model | None = None,
+    objective: Objective | None = None,
+) -> Program:
+    """The program of a checked config; `model` and `objective` take the place of the ones it names."""
+    hypers = population.grid(config)
+    model = model or make_model(config.model, example_shape, population.width(hypers))
+    objective = objective or make_objective(config.objective)
+    steps_per_epoch = num_train / config.train.batch_size
+    return Program(
+        config=config,
+        model=model,
+        steps=make_steps(config, model, objective, steps_per_epoch),
+        hypers=hypers,
+        example_shape=tuple(example_shape),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
+        steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),
+    )

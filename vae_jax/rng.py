@@ -1,0 +1,63 @@
+"""Where randomness comes from: the only module that makes root keys and derives streams.
+
+Roles are separated by one named `split`; whatever is indexed (step, position in the batch or in the split,
+posterior sample) is reached by `fold_in`. No key is both split and folded into, because
+`fold_in(key, i) == split(key, n)[i]`. Nothing is carried: the key of step t is a function of (seed, t), so a
+checkpoint holds no randomness and an example's noise depends on neither batch size, number of samples,
+number of devices nor latent width.
+"""
+
+from typing import NamedTuple
+
+import jax
+
+Key = jax.Array
+
+SPLITS = ("train", "valid", "test")
+
+
+class Roots(NamedTuple):
+    init: Key  # initial parameters
+    train: Key  # folded with the step
+    evaluate: Key  # folded with the split
+    sample: Key  # draws from the prior
+
+
+class StepKeys(NamedTuple):
+    binarize: Key  # folded with the position in the batch
+    loss: Key  # the `rng` of loss_fn
+
+
+class LossKeys(NamedTuple):
+    epsilon: Key  # folded with the position, then the sample
+    objective: Key  # an objective's own randomness
+
+
+class EvalKeys(NamedTuple):
+    binarize: Key  # folded with the example's index in its split
+    epsilon: Key  # likewise, then with the sample
+
+
+def _split(key: Key, roles: type[NamedTuple]):
+    return roles(*jax.random.split(key, len(roles._fields)))
+
+
+def roots(seed: int | jax.Array) -> Roots:
+    return _split(jax.random.key(seed), Roots)
+
+
+def at_step(seed: jax.Array, step: jax.Array) -> StepKeys:
+    return _split(jax.random.fold_in(roots(seed).train, step), StepKeys)
+
+
+def of_loss(rng: Key) -> LossKeys:
+    return _split(rng, LossKeys)
+
+
+def of_split(seed: int | jax.Array, split: str) -> EvalKeys:
+    return _split(jax.random.fold_in(roots(seed).evaluate, SPLITS.index(split)), EvalKeys)
+
+
+def fold(key: Key, index: jax.Array) -> Key:
+    """One key per entry of `index` [M]: [M] keys."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)

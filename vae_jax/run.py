@@ -1,0 +1,111 @@
+"""A trained member in your hands: encode, decode, sample, reconstruct, log-likelihood."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from vae_jax import rng as streams
+from vae_jax.distributions import Gaussian
+from vae_jax.errors import UserError
+from vae_jax.evaluation.likelihood import bound
+from vae_jax.models import draw_batch
+from vae_jax.program import Program
+from vae_jax.step import binarize
+from vae_jax.types import Hypers, Params
+
+
+class Run:
+    """One member of a finished or running training, from `vae_jax.load`.
+
+    Batches `x` are [B, *example_shape] or flat [B, D]: floats and bools are taken as they are; uint8 is grey
+    values, divided by 255. Codes `z` are [B, latent_dim].
+    """
+
+    def __init__(self, workdir: Path, program: Program, params: Params, hypers: Hypers, step: int, results):
+        self.workdir = workdir
+        self.config: ConfigDict = program.config
+        self.model = program.model
+        self.params = params  # of this member
+        self.hypers = hypers  # of this member, each []
+        self.step = step  # of the checkpoint that the parameters come from
+        self.results: dict | None = results  # results.json, None before the first evaluation
+        self.example_shape = program.example_shape
+        self.latent_dim = int(hypers["latent_dim"])
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.workdir)!r}, step={self.step}, latent_dim={self.latent_dim})"
+
+    def encode(self, x) -> Gaussian:
+        """q(z|x): mean and logvar, each [B, latent_dim]. uint8 goes in as grey values, not binarized."""
+        posterior = self._encode(self.params, self._batch(x))
+        return jax.tree.map(lambda leaf: leaf[:, : self.latent_dim], posterior)
+
+    def decode(self, z) -> jax.Array:
+        """The mean of p(x|z), [B, *example_shape]."""
+        z = jnp.asarray(z, jnp.float32)
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise UserError(f"codes have shape {z.shape}, expected [B, {self.latent_dim}]")
+        return self._decode(self.params, jnp.pad(z, ((0, 0), (0, self._width() - self.latent_dim))))
+
+    def sample(self, rng: jax.Array, num: int, noise: bool = False) -> jax.Array:
+        """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with `noise`."""
+        return self._sample(self.params, rng, num=num, noise=noise)
+
+    def reconstruct(self, rng: jax.Array, x) -> jax.Array:
+        """The mean of p(x|z) at one z ~ q(z|x) for each x, [B, *example_shape]."""
+        return self._reconstruct(self.params, rng, self._batch(x))
+
+    def log_likelihood(self, rng: jax.Array, x, num_samples: int = 5000) -> jax.Array:
+        """The importance-weighted lower bound on log p(x) in nats, [B]; uint8 is binarized as in training."""
+        binarize_rng, epsilon = jax.random.split(rng)
+        x = jnp.asarray(x)
+        if x.dtype == jnp.uint8:
+            keys = streams.fold(binarize_rng, jnp.arange(len(x)))
+            x = binarize(x.reshape(len(x), -1), self.config.data.binarize, keys)
+        step = min(num_samples, self.config.eval.samples_per_step)
+        return self._log_likelihood(self.params, epsilon, self._batch(x), num_samples, step)
+
+    def _batch(self, x) -> jax.Array:
+        x = jnp.asarray(x)
+        size = int(np.prod(self.example_shape))
+        if x.ndim < 2 or x[0].size != size:
+            raise UserError(f"x has shape {x.shape}, expected [B, {', '.join(map(str, self.example_shape))}]")
+        x = x.reshape(len(x), size)
+        return x / jnp.float32(255) if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+
+    def _width(self) -> int:
+        rng = jax.random.key(0)
+        return jax.eval_shape(lambda: self.model.sample_prior(self.params, rng, self.hypers)).shape[-1]
+
+    @partial(jax.jit, static_argnums=0)
+    def _encode(self, params, x):
+        return jax.vmap(lambda x: self.model.encode(params, x, self.hypers))(x)
+
+    @partial(jax.jit, static_argnums=0)
+    def _decode(self, params, z):
+        return jax.vmap(lambda z: self.model.decode(params, z))(z)
+
+    @partial(jax.jit, static_argnums=0, static_argnames=("num", "noise"))
+    def _sample(self, params, rng, num, noise):
+        def one(rng):
+            prior_rng, x_rng = jax.random.split(rng)
+            z = self.model.sample_prior(params, prior_rng, self.hypers)
+            return self.model.decode(params, z, x_rng if noise else None)
+
+        return jax.vmap(one)(streams.fold(rng, jnp.arange(num)))
+
+    @partial(jax.jit, static_argnums=0)
+    def _reconstruct(self, params, rng, x):
+        draw = draw_batch(self.model, params, x, rng, jnp.arange(len(x)), jnp.arange(1), self.hypers)
+        return jax.vmap(lambda z: self.model.decode(params, z))(draw.z[:, 0])
+
+    @partial(jax.jit, static_argnums=(0, 4, 5))
+    def _log_likelihood(self, params, rng, x, num_samples, samples_per_step):
+        positions = jnp.arange(len(x))
+        return bound(
+            self.model, params, x, rng, positions, self.hypers, num_samples, samples_per_step
+        ).log_p

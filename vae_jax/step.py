@@ -1,0 +1,91 @@
+"""One member's steps: initialize, train, evaluate, sample. Pure and un-jitted; `lift` makes them a population's."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vae_jax import optim
+from vae_jax import rng as streams
+from vae_jax.evaluation.likelihood import Bound, bound
+from vae_jax.objectives import make_loss_fn
+from vae_jax.types import Best, Hypers, Model, Objective, TrainState
+
+
+class Steps(NamedTuple):
+    init: Callable  # (hypers) -> TrainState
+    train: Callable  # (state, hypers, store [n, D], index [B]) -> (state, metrics)
+    keep_best: Callable  # (state, hypers, valid_elbo []) -> state
+    evaluate: Callable  # (params, hypers, x [B, D], positions [B], split, num_samples, ...) -> Bound
+
+
+def binarize(x: jax.Array, mode: str, keys: jax.Array) -> jax.Array:
+    """Values as float32 in [0, 1] when x [B, D] is uint8, then as `mode` says; `keys` [B], one an example.
+
+    dynamic: x ~ Bernoulli(grey value), fresh for every key (Salakhutdinov & Murray 2008);
+    threshold: x > 0.5; none: grey values.
+    """
+    x = x / jnp.float32(255) if x.dtype == jnp.uint8 else x
+    if mode == "dynamic":
+        return jax.vmap(jax.random.bernoulli)(keys, x).astype(jnp.float32)
+    return (x > 0.5).astype(jnp.float32) if mode == "threshold" else x
+
+
+def chosen_params(state: TrainState, which: str):
+    """The parameters that eval.params names: "last", or "best" by validation once beta's warm-up is over."""
+    return state.best.params if which == "best" else state.params
+
+
+def make_steps(config, model: Model, objective: Objective, steps_per_epoch: float) -> Steps:
+    """The steps of one member, closed over what is static in the config."""
+    tx = optim.make_tx(config.train)
+    schedule = optim.make_schedule(config.train, steps_per_epoch)
+    mode, num_samples, eval_seed = config.data.binarize, config.objective.num_samples, config.eval.seed
+
+    def init(hypers: Hypers) -> TrainState:
+        model_rng, objective_rng = jax.random.split(streams.roots(hypers["seed"]).init)
+        params = model.init(model_rng, hypers) | {"objective": objective.init(objective_rng, hypers)}
+        return TrainState(
+            step=jnp.int32(0),
+            params=params,
+            opt_state=tx(hypers).init(params),
+            best=Best(params, jnp.float32(-jnp.inf), jnp.int32(-1)),
+            diverged_at=jnp.int32(-1),
+        )
+
+    def train(state: TrainState, hypers: Hypers, store: jax.Array, index: jax.Array):
+        keys = streams.at_step(hypers["seed"], state.step)
+        x = binarize(store[index], mode, streams.fold(keys.binarize, jnp.arange(len(index))))
+        now = schedule(hypers, state.step)
+        loss_fn = make_loss_fn(model, objective, now, num_samples)
+        (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, x, keys.loss)
+        grad_norm = optax.global_norm(grads)
+        updates, opt_state = tx(now).update(grads, state.opt_state, state.params)
+        moved = (optax.apply_updates(state.params, updates), opt_state)
+
+        # A member whose loss or gradient is not finite is frozen with its last good parameters.
+        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & (state.diverged_at < 0)
+        diverges = ~good & (state.diverged_at < 0)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old), moved, (state.params, state.opt_state)
+        )
+        metrics = {"loss": loss} | metrics | {"grad_norm": grad_norm, "clipped": grad_norm > now["clip_norm"]}
+        metrics |= {"beta": now["beta"], "learning_rate": now["learning_rate"]}
+        diverged_at = jnp.where(diverges, state.step, state.diverged_at)
+        return TrainState(state.step + 1, params, opt_state, state.best, diverged_at), metrics
+
+    def keep_best(state: TrainState, hypers: Hypers, valid_elbo: jax.Array) -> TrainState:
+        counts = optim.warm_up_is_over(hypers, state.step, steps_per_epoch) & (state.diverged_at < 0)
+        new = Best(state.params, valid_elbo, state.step)
+        better = counts & (valid_elbo > state.best.valid_elbo)
+        best = jax.tree.map(lambda a, b: jnp.where(better, a, b), new, state.best)
+        return state._replace(best=best)
+
+    def evaluate(params, hypers, x, positions, split: str, num_samples: int, samples_per_step: int) -> Bound:
+        keys = streams.of_split(eval_seed, split)
+        x = binarize(x, mode, streams.fold(keys.binarize, positions))
+        return bound(model, params, x, keys.epsilon, positions, hypers, num_samples, samples_per_step)
+
+    return Steps(init, train, keep_best, evaluate)

@@ -1,0 +1,114 @@
+"""What a run leaves in its workdir: config.json, metrics.jsonl, timing.jsonl, results.json."""
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+from vae_jax.errors import UserError
+
+
+def write_json(path: Path, value) -> None:
+    """Whole or not at all: a temporary name, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_json(path: Path):
+    """The value, or None where there is no such file.
+
+    Raises:
+      UserError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it or use another --workdir") from error
+
+
+def finite(value):
+    """`value` with null for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Rows:
+    """A .jsonl file that is appended to, and cut back to the checkpoint's step on resume."""
+
+    def __init__(self, path: Path, step: int):
+        kept = [line for line, row in _parse(path) if row["step"] <= step]
+        try:
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text("".join(kept))
+            temporary.replace(path)
+            self.file = path.open("a")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+    def write(self, row: dict) -> None:
+        self.file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+
+    def flush(self) -> None:
+        """Onto the disk: a checkpoint must not be newer than the rows that lead to it."""
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise UserError(f"cannot write {self.file.name}: {error.strerror}") from error
+
+
+def read_rows(path: Path) -> list[dict]:
+    return [row for _, row in _parse(path)]
+
+
+def _parse(path: Path):
+    """(line, row) up to the first line that a kill left unfinished."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        if not line.endswith("\n"):
+            return
+        yield line, row
+
+
+class Progress:
+    """A bar on a terminal, a plain line every `seconds` elsewhere."""
+
+    def __init__(self, total: int, start: int, seconds: float = 10.0):
+        self.total, self.start, self.seconds = total, start, seconds
+        self.began = self.printed = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
+
+    def update(self, step: int, epoch: float, loss: float, elbo: float, examples_per_s: float) -> None:
+        text = f"epoch {epoch:.1f}  loss {loss:.2f}  elbo {elbo:.2f}  {examples_per_s:,.0f} examples/s"
+        if self.bar is not None:
+            self.bar.set_description_str(text, refresh=False)
+            self.bar.update(step - self.bar.n)
+        elif time.monotonic() - self.printed >= self.seconds or step == self.total:
+            self.printed = time.monotonic()
+            pace = (self.printed - self.began) / max(step - self.start, 1)
+            left = time.strftime("%H:%M:%S", time.gmtime(pace * (self.total - step)))
+            print(f"step {step}/{self.total}  {text}  {left} left", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
