@@ -93,7 +93,7 @@ def load(
     stored = _read_record(workdir)
     _check_own(workdir, stored, model, objective)
     shape, num_train = tuple(stored["dataset"]["example_shape"]), stored["dataset"]["num_train"]
-    program = make_program(record.read_config(stored), shape, num_train, model, objective)
+    program = make_program(record.read_config(stored), np.zeros(shape), num_train, model, objective)
     state, step = _restore(program, workdir)
     members = population.size(program.hypers)
     if not 0 <= member < members:
@@ -112,7 +112,7 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[Program,
     dataset = dataset or _load_data(config, workdir)
     _check_data(config, dataset, own)
     now = record.describe_dataset(dataset, config.data.binarize)
-    program = make_program(config, dataset.example_shape, dataset.train.num, model, objective)
+    program = make_program(config, _mean(dataset.train), dataset.train.num, model, objective)
     return program, dataset, record.describe_run(config, now, own, None)
 
 
@@ -198,6 +198,12 @@ def _initial_params(program: Program, workdir: Path):
 
 def _is_shape(tree) -> bool:
     return isinstance(tree, tuple) and all(isinstance(n, int) for n in tree)
+
+
+def _mean(split: data.Split) -> np.ndarray:
+    """The mean of at most 50,000 examples, in their shape, on the scale the model sees."""
+    mean = split.take(slice(0, None, -(-split.num // 50_000))).mean(axis=0, dtype=np.float32)
+    return mean / 255 if split.x.dtype == np.uint8 else mean
 
 
 def _value_range(split: data.Split) -> tuple[float, float]:

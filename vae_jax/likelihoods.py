@@ -16,14 +16,11 @@ class Likelihood(NamedTuple):
     channels: int  # decoder outputs per value of x
     support: tuple[float, float]  # the values x may take
     init: Callable  # () -> theta
+    start: Callable  # (mean of the data [D]) -> out [D, channels] whose p(x|z) has that mean
     log_prob: Callable  # (theta, out, x) -> [D]
     mean: Callable  # (theta, out) -> [D]
     sample: Callable  # (theta, rng, out) -> [D]
     mass: bool  # a probability mass on binary x, so that bits per dimension mean something
-
-
-def _no_params() -> Params:
-    return {}
 
 
 def bernoulli() -> Likelihood:
@@ -40,7 +37,11 @@ def bernoulli() -> Likelihood:
         p = mean(theta, out)
         return jax.random.bernoulli(rng, p).astype(p.dtype)
 
-    return Likelihood(1, (0.0, 1.0), _no_params, log_prob, mean, sample, mass=True)
+    def start(x_mean: jax.Array) -> jax.Array:
+        p = jnp.clip(x_mean, 1e-3, 1 - 1e-3)
+        return (jnp.log(p) - jnp.log1p(-p))[:, None]
+
+    return Likelihood(1, (0.0, 1.0), dict, start, log_prob, mean, sample, mass=True)
 
 
 def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
@@ -62,7 +63,10 @@ def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
     def sample(theta: Params, rng: jax.Array, out: jax.Array) -> jax.Array:
         return out[:, 0] + jnp.exp(log_sigma(theta)) * jax.random.normal(rng, out.shape[:1], out.dtype)
 
-    return Likelihood(1, (-math.inf, math.inf), init, log_prob, mean, sample, mass=False)
+    def start(x_mean: jax.Array) -> jax.Array:
+        return x_mean[:, None]
+
+    return Likelihood(1, (-math.inf, math.inf), init, start, log_prob, mean, sample, mass=False)
 
 
 # Each entry builds a likelihood from config.model.

@@ -40,14 +40,17 @@ class Program(NamedTuple):
 
 def make_program(
     config: ConfigDict,
-    example_shape: tuple[int, ...],
+    x_mean: jax.Array,
     num_train: int,
     model: Model | None = None,
     objective: Objective | None = None,
 ) -> Program:
-    """The program of a checked config; `model` and `objective` take the place of the ones it names."""
+    """The program of a checked config; `model` and `objective` take the place of the ones it names.
+
+    `x_mean` is the mean of the training examples; where nothing is trained, its shape is all that counts.
+    """
     hypers = population.grid(config)
-    model = model or make_model(config.model, example_shape, population.width(hypers))
+    model = model or make_model(config.model, x_mean, population.width(hypers))
     objective = objective or make_objective(config.objective)
     steps_per_epoch = num_train / config.train.batch_size
     return Program(
@@ -55,7 +58,7 @@ def make_program(
         model=model,
         steps=make_steps(config, model, objective, steps_per_epoch),
         hypers=hypers,
-        example_shape=tuple(example_shape),
+        example_shape=jax.numpy.shape(x_mean),
         steps_per_epoch=steps_per_epoch,
         total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
         steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),

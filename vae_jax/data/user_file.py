@@ -49,18 +49,25 @@ def _converted(file: Path, raw: np.ndarray) -> arrays.Arrays:
 
 
 def _read_npz(file: Path) -> arrays.Arrays:
-    def members() -> dict[str, np.ndarray]:
+    def members() -> arrays.Arrays:
         with np.load(file, allow_pickle=False) as archive:
-            keys = archive.files
-            if keys == ["arr_0"]:
-                return {"x_train": archive["arr_0"]}
-            layout = next((k for k in _LAYOUTS if k in keys), None)
-            if layout is None:
-                raise UserError(f"data.path: {file} holds {', '.join(keys) or 'nothing'}; expected {_KEYS}")
-            others = {ours: archive[theirs] for ours, theirs in _LAYOUTS[layout].items() if theirs in keys}
-            return {"x_train": archive[layout], **others}
+            chosen = _layout(file, archive.files)
+            data = {ours: archive[theirs] for ours, theirs in chosen.items()}
+        if not all(isinstance(x, np.ndarray) for x in data.values()):  # NumPy gives bytes for other files
+            raise ValueError("its members are not arrays")
+        return data
 
     return arrays.checked(str(file), **_guarded(file, members))
+
+
+def _layout(file: Path, keys: list[str]) -> dict[str, str]:
+    """Our names of the arrays -> the file's."""
+    if keys == ["arr_0"]:
+        return {"x_train": "arr_0"}
+    for x, others in _LAYOUTS.items():
+        if x in keys:
+            return {"x_train": x} | {ours: theirs for ours, theirs in others.items() if theirs in keys}
+    raise UserError(f"data.path: {file} holds {', '.join(keys) or 'nothing'}; expected {_KEYS}")
 
 
 def _guarded(file: Path, read):

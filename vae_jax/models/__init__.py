@@ -10,9 +10,12 @@ from vae_jax.types import Draw, Example, Hypers, Model, Params
 MODELS = {"vae": vae.make}
 
 
-def make_model(config, example_shape: tuple[int, ...], width: int) -> Model:
-    """The model named by config.name (the config's model section), its arrays `width` latent units wide."""
-    return MODELS[config.name](config, example_shape, width)
+def make_model(config, x_mean: jax.Array, width: int) -> Model:
+    """The model named by config.name (the config's model section), its arrays `width` latent units wide.
+
+    `x_mean` is the mean of the training examples, in their shape; the first parameters may start from it.
+    """
+    return MODELS[config.name](config, x_mean, width)
 
 
 def draw_batch(

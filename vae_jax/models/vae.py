@@ -110,12 +110,12 @@ def scale_gradient(z: jax.Array, weight: jax.Array) -> jax.Array:
     return constant + jax.lax.stop_gradient(weight) * (z - constant)
 
 
-def make(config, example_shape: tuple[int, ...], width: int) -> Model:
-    """The VAE that the config's model section describes."""
-    likelihood = LIKELIHOODS[config.likelihood](config)
+def make(config, x_mean: jax.Array, width: int) -> Model:
+    """The VAE that the config's model section describes, for examples of the shape of `x_mean`."""
+    likelihood, example_shape = LIKELIHOODS[config.likelihood](config), jnp.shape(x_mean)
     return vae(
         make_encoder(config, example_shape, width),
-        make_decoder(config, example_shape, width, likelihood.channels),
+        make_decoder(config, width, likelihood.start(jnp.ravel(x_mean))),
         likelihood,
         standard_normal(width),
         example_shape,

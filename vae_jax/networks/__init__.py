@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from vae_jax.networks import mlp
 
 
@@ -18,9 +20,9 @@ def make_encoder(config, example_shape: tuple[int, ...], width: int) -> Network:
     return Network(*ENCODERS[config.encoder](config, example_shape, width))
 
 
-def make_decoder(config, example_shape: tuple[int, ...], width: int, channels: int) -> Network:
-    """The decoder that mirrors config.encoder, with `channels` outputs per value of x."""
-    return Network(*DECODERS[config.encoder](config, example_shape, width, channels))
+def make_decoder(config, width: int, start: jax.Array) -> Network:
+    """The decoder that mirrors config.encoder; the bias of its output starts as `start` [D, channels]."""
+    return Network(*DECODERS[config.encoder](config, width, start))
 
 
 ENCODERS = {"mlp": mlp.encoder}

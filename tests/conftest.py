@@ -1,0 +1,45 @@
+"""Eight virtual CPU devices, and a cache that no test shares with the user."""
+
+import os
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    os.environ["VAE_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def images():
+    """A dataset of 300 small grey images that have something to learn."""
+    from vae_jax import data
+
+    rng = np.random.default_rng(0)
+    code = rng.normal(size=(300, 2))
+    basis = rng.normal(size=(2, 6 * 5))
+    grey = 255 / (1 + np.exp(-2 * code @ basis))
+    x = grey.astype(np.uint8).reshape(300, 6, 5, 1)
+    label = (code[:, 0] > 0).astype(np.int64) + 2 * (code[:, 1] > 0)
+    return data.from_arrays("blobs", x[:240], x[240:], label[:240], label[240:], num_valid=40)
+
+
+@pytest.fixture
+def config():
+    """A configuration of seconds for `images`: 200 training examples, 10 steps an epoch."""
+    from vae_jax.config import default
+
+    config = default()
+    config.model.hidden = (16,)
+    config.hypers.latent_dim = 3
+    config.train.batch_size = 20
+    config.train.num_epochs = 3.0
+    config.train.steps_per_call = 5
+    config.eval.nll_samples = 20
+    config.checkpoint.every_epochs = 1.0
+    return config

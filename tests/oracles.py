@@ -1,0 +1,47 @@
+"""Models whose log p(x) is known exactly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from vae_jax.likelihoods import gaussian
+from vae_jax.models.vae import vae
+from vae_jax.networks import Network
+from vae_jax.priors import standard_normal
+
+
+class LinearGaussian:
+    """p(z) = N(0, I), p(x|z) = N(W z + b, sigma^2 I), W with orthogonal columns: a diagonal true posterior.
+
+    `model` is built by the package's own `vae`; its encoder is the true posterior, with mean and logvar
+    shifted by `encoder_error`.
+    """
+
+    def __init__(self, dim: int, latent_dim: int, sigma: float, encoder_error: float = 0.0, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        orthogonal = np.linalg.qr(rng.normal(size=(dim, latent_dim)))[0]
+        self.w, self.b = orthogonal * rng.uniform(0.5, 2.0, latent_dim), rng.normal(size=dim)
+        self.sigma, self.latent_dim = sigma, latent_dim
+        variance = 1 / (1 + np.sum(self.w**2, 0) / sigma**2)
+        to_mean = (self.w * variance).T / sigma**2
+        mean_shift, logvar = encoder_error, np.log(variance) + encoder_error
+        encoder = Network(
+            init=lambda rng, latent_dim: {"w": jnp.asarray(to_mean), "v": jnp.asarray(logvar)},  # noqa: ARG005
+            apply=lambda p, x: (p["w"] @ (x.ravel() - self.b) + mean_shift, p["v"]),
+        )
+        decoder = Network(
+            init=lambda rng, latent_dim: {"w": jnp.asarray(self.w)},  # noqa: ARG005
+            apply=lambda p, z: (p["w"] @ z + self.b)[:, None],
+        )
+        prior = standard_normal(latent_dim)
+        self.model = vae(encoder, decoder, gaussian(sigma, False), prior, (dim,), latent_dim)
+        self.hypers = {"latent_dim": jnp.int32(latent_dim)}
+        self.params = self.model.init(jax.random.key(0), self.hypers)
+        self.true = scipy.stats.multivariate_normal(self.b, self.w @ self.w.T + sigma**2 * np.eye(dim))
+
+    def sample(self, num: int, seed: int = 1) -> np.ndarray:
+        return np.atleast_2d(self.true.rvs(num, random_state=seed))
+
+    def log_p(self, x: np.ndarray) -> np.ndarray:
+        return np.atleast_1d(self.true.logpdf(x))

@@ -1,0 +1,129 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax import optim, rng
+from vae_jax.program import make_program
+from vae_jax.step import binarize
+
+X = np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8)
+
+
+def program(config, **kwargs):
+    from vae_jax.config import check
+
+    own = any(k in kwargs for k in ("model", "objective"))
+    return make_program(check(config, own_hypers=own), np.full((6, 5, 1), 0.4, np.float32), 200, **kwargs)
+
+
+def one(program):
+    return jax.tree.map(lambda a: a[0], program.hypers)
+
+
+def hypers(**values):
+    base = {"learning_rate": 2.0, "lr_warmup_epochs": 0.0, "lr_final_fraction": 0.1, "beta": 3.0, "beta_warmup_epochs": 0.0}
+    return {k: jnp.float32(v) for k, v in (base | values).items()}
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [("constant", [2.0, 2.0, 2.0, 2.0]), ("linear", [2.0, 1.1, 0.2, 0.2]), ("cosine", [2.0, 1.1, 0.2, 0.2])],
+)
+def test_learning_rate_decays_to_its_fraction_and_stays(config, decay, expected):
+    config.train.lr_decay, config.train.schedule_epochs = decay, 10.0
+    at = optim.make_schedule(config.train, steps_per_epoch=10.0)
+    found = [at(hypers(), step)["learning_rate"] for step in (0, 50, 100, 1000)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_warm_ups_rise_linearly_from_the_first_step(config):
+    config.train.lr_decay, config.train.schedule_epochs = "constant", 10.0
+    at = optim.make_schedule(config.train, steps_per_epoch=10.0)
+    values = [at(hypers(lr_warmup_epochs=1.0, beta_warmup_epochs=2.0), step) for step in (0, 4, 9, 10, 19, 500)]
+    np.testing.assert_allclose([v["learning_rate"] for v in values], [0.2, 1.0, 2.0, 2.0, 2.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose([v["beta"] for v in values], [0.15, 0.75, 1.5, 1.65, 3.0, 3.0], rtol=1e-6)
+
+
+def test_binarize_modes():
+    keys = rng.fold(jax.random.key(0), jnp.arange(2000))
+    grey = np.tile(np.array([[0, 51, 128, 255]], np.uint8), (2000, 1))
+    np.testing.assert_allclose(binarize(jnp.asarray(grey), "none", keys)[0], np.array([0, 51, 128, 255]) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(binarize(jnp.asarray(grey), "threshold", keys)[0], [0, 0, 1, 1])
+    dynamic = np.asarray(binarize(jnp.asarray(grey), "dynamic", keys))
+    assert set(np.unique(dynamic)) == {0.0, 1.0}
+    np.testing.assert_allclose(dynamic.mean(0), np.array([0, 51, 128, 255]) / 255, atol=0.05)
+    again = np.asarray(binarize(jnp.asarray(grey[:7]), "dynamic", keys[:7]))
+    np.testing.assert_array_equal(again, dynamic[:7])
+
+
+def test_gradients_are_clipped_to_the_global_norm(config):
+    tx = optim.make_tx(config.train)({"clip_norm": jnp.float32(1.0), "learning_rate": jnp.float32(0.1)})
+    grads = {"a": jnp.array([30.0, 40.0]), "b": jnp.zeros(1)}
+    _, state = tx.update(grads, tx.init(grads), grads)
+    first_moment = state[1][0].mu["a"]
+    np.testing.assert_allclose(first_moment, 0.1 * np.array([0.6, 0.8]), rtol=1e-5)
+
+
+def test_a_member_that_diverges_keeps_its_last_good_state(config):
+    p = program(config)
+    h, index = one(p), jnp.arange(20)
+    train = jax.jit(p.steps.train)
+    good, metrics = train(p.steps.init(h), h, jnp.asarray(X), index)
+    assert good.diverged_at == -1 and np.isfinite(metrics["loss"]) and good.step == 1
+    broken = jnp.full(X.shape, jnp.nan)
+    bad, metrics = train(good, h, broken, index)
+    assert not np.isfinite(metrics["loss"])
+    assert bad.diverged_at == 1 and bad.step == 2
+    later, _ = train(bad, h, jnp.asarray(X), index)
+    assert later.diverged_at == 1
+    for a, b in zip(jax.tree.leaves((good.params, good.opt_state)), jax.tree.leaves((later.params, later.opt_state)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
+    config.hypers.beta_warmup_epochs = 1.0
+    p = program(config)  # 10 steps an epoch
+    h = one(p)
+    state = p.steps.init(h)
+
+    def at(state, step, elbo):
+        state = state._replace(step=jnp.int32(step), params=jax.tree.map(lambda a: a + 1, state.params))
+        return p.steps.keep_best(state, h, jnp.float32(elbo))
+
+    state = at(state, 9, -1.0)
+    assert state.best.step == -1 and state.best.valid_elbo == -np.inf
+    state = at(state, 10, -5.0)
+    best = state.params
+    assert state.best.step == 10
+    state = at(state, 20, -6.0)
+    assert state.best.step == 10 and state.best.valid_elbo == -5.0
+    for a, b in zip(jax.tree.leaves(best), jax.tree.leaves(state.best.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert at(state, 30, -4.0).best.step == 30
+
+
+def test_noise_of_a_step_is_a_function_of_seed_and_step(config):
+    p = program(config)
+    h = one(p)
+    state, train = p.steps.init(h), jax.jit(p.steps.train)
+    first = train(state, h, jnp.asarray(X), jnp.arange(20))[1]["loss"]
+    assert first == train(state, h, jnp.asarray(X), jnp.arange(20))[1]["loss"]
+    assert first != train(state._replace(step=jnp.int32(1)), h, jnp.asarray(X), jnp.arange(20))[1]["distortion"]
+    assert first != train(state, h | {"seed": jnp.int32(1)}, jnp.asarray(X), jnp.arange(20))[1]["loss"]
+
+
+def test_no_two_streams_share_a_key():
+    roots = rng.roots(0)
+    keys = [*roots, *rng.at_step(jnp.int32(0), jnp.int32(0)), *rng.at_step(jnp.int32(0), jnp.int32(1))]
+    keys += [k for split in rng.SPLITS for k in rng.of_split(0, split)]
+    keys += [*rng.of_loss(rng.at_step(jnp.int32(0), jnp.int32(0)).loss)]
+    assert len({tuple(np.asarray(jax.random.key_data(k))) for k in keys}) == len(keys)
+
+
+def test_no_key_is_used_twice(config):
+    p = program(config)
+    h = one(p)
+    with jax.debug_key_reuse(True):
+        state = p.steps.init(h)
+        jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))

@@ -1,0 +1,346 @@
+"""The loop as a user meets it: train, stop, resume, load. Everything is compared bit for bit where that is promised."""
+
+import json
+import signal
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax import checkpoints, sharding
+from vae_jax.config import check
+from vae_jax.data import stream
+from vae_jax.errors import UserError
+from vae_jax.program import make_program
+from vae_jax.types import Objective
+
+loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
+
+
+def leaves(workdir):
+    """Every array of the newest checkpoint."""
+    config = json.loads((workdir / "config.json").read_text())
+    program = make_program(
+        check(vae_jax.api.ConfigDict(config["config"])),
+        np.zeros(config["dataset"]["example_shape"]),
+        config["dataset"]["num_train"],
+    )
+    step, state = checkpoints.restore(workdir / "checkpoints", program.abstract_state())
+    return step, jax.tree.leaves(state)
+
+
+def assert_same_run(a, b):
+    (step_a, leaves_a), (step_b, leaves_b) = leaves(a), leaves(b)
+    assert step_a == step_b
+    for x, y in zip(leaves_a, leaves_b, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+
+
+class stop_after:
+    """Makes the loop believe that SIGTERM came while it trained chunk number `chunks`."""
+
+    def __init__(self, monkeypatch, chunks):
+        original, self.count = loop.make_train_chunk, 0
+
+        def counting(*args):
+            train_chunk = original(*args)
+
+            def call(*args):
+                self.count += 1
+                if self.count == chunks:
+                    signal.raise_signal(signal.SIGTERM)
+                return train_chunk(*args)
+
+            return call
+
+        monkeypatch.setattr(loop, "make_train_chunk", counting)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run that the tests only read."""
+    import conftest
+
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    config, images = conftest.config.__wrapped__(), conftest.images.__wrapped__()
+    return vae_jax.train(config, workdir, dataset=images), workdir, images
+
+
+def test_it_learns_and_writes_what_the_contract_says(finished):
+    run, workdir, _ = finished
+    for name in ("config.json", "metrics.jsonl", "timing.jsonl", "results.json"):
+        assert (workdir / name).stat().st_size > 0
+    for name in ("samples.png", "reconstructions.png", "latents.png", "curves.png"):
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train = [r for r in rows if r["split"] == "train"]
+    assert [r["step"] for r in train] == [5, 10, 15, 20, 25, 30]
+    assert [r["step"] for r in rows if r["split"] == "valid"] == [10, 20, 30]
+    assert {"step", "epoch", "split", "member", "loss", "elbo", "distortion", "rate", "grad_norm", "clipped"} <= set(train[0])
+    assert train[-1]["epoch"] == 3.0
+    assert not any("time" in key for row in rows for key in row)
+    assert train[-1]["elbo"] > train[0]["elbo"] + 1
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["complete"] and results["step"] == 30
+    assert results["dataset"] | {"fingerprint": ""} == {
+        "name": "blobs", "source": "array", "num_train": 200, "num_valid": 40, "num_test": 60,
+        "binarization": "dynamic", "example_shape": [6, 5, 1], "fingerprint": "",
+    }  # fmt: skip
+    (member,) = results["members"]
+    assert member["hypers"]["latent_dim"] == 3 and member["diverged_at"] is None
+    for split in ("valid", "test"):
+        n = member[split]
+        assert n["elbo"] == pytest.approx(-n["distortion"] - n["rate"])
+        assert n["nll"] < -n["elbo"] and n["nll_samples"] == 20 and n["nll_stderr"] > 0
+        assert n["bits_per_dim"] == pytest.approx(n["nll"] / 30 / np.log(2))
+        assert 0 <= n["active_units"] <= 3
+    assert member["test"]["num_examples"] == 60
+
+
+def test_results_agree_with_the_run_in_python(finished):
+    run, workdir, images = finished
+    test = run.results["members"][0]["test"]
+    nll = -np.mean(run.log_likelihood(jax.random.key(0), images.test.take(slice(None)), num_samples=20))
+    assert nll == pytest.approx(test["nll"], abs=0.5)  # other noise, another binarization
+    assert vae_jax.load(workdir).results == run.results
+
+
+def test_run_has_the_shapes_it_says(finished):
+    run, workdir, images = finished
+    x = images.test.take(slice(0, 7))
+    q = run.encode(x)
+    assert q.mean.shape == q.logvar.shape == (7, 3)
+    assert run.decode(q.mean).shape == run.reconstruct(jax.random.key(0), x).shape == (7, 6, 5, 1)
+    assert run.sample(jax.random.key(0), 4).shape == (4, 6, 5, 1)
+    assert set(np.unique(run.sample(jax.random.key(0), 4, noise=True))) == {0.0, 1.0}
+    assert run.log_likelihood(jax.random.key(0), x, num_samples=11).shape == (7,)
+    np.testing.assert_allclose(run.encode(x / 255.0).mean, q.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(run.encode(x.reshape(7, 30)).mean, q.mean)
+    assert repr(run) == f"Run({str(workdir)!r}, step=30, latent_dim=3)"
+    for bad in (lambda: run.encode(x[:, :5]), lambda: run.decode(np.zeros((2, 4)))):
+        with pytest.raises(UserError, match="expected"):
+            bad()
+
+
+def test_reconstructions_are_nearer_than_other_examples(finished):
+    run, _, images = finished
+    x = images.train.take(slice(0, 50)) / 255.0
+    error = np.mean((run.reconstruct(jax.random.key(0), x) - x) ** 2)
+    assert error < 0.8 * np.mean((x - x.mean(0)) ** 2)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 6])
+def test_stopping_and_resuming_changes_no_bit(finished, config, images, tmp_path, monkeypatch, chunks):
+    _, straight, _ = finished
+    with monkeypatch.context() as patch:
+        stop_after(patch, chunks)
+        with pytest.raises(loop.Interrupted):
+            vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert checkpoints.steps(tmp_path / "run" / "checkpoints")[0] == 5 * chunks
+    assert vae_jax.load(tmp_path / "run").step == 5 * chunks
+    vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_the_same_call_again_says_that_it_is_complete(finished, config, images, caplog):
+    _, workdir, _ = finished
+    before = (workdir / "results.json").read_bytes()
+    vae_jax.train(config, workdir, dataset=images)
+    assert "is complete" in caplog.text
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_training_longer_with_the_same_schedule_is_training_on(config, images, tmp_path):
+    config.train.schedule_epochs = 4.0
+    vae_jax.train(config, tmp_path / "a", dataset=images)
+    config.train.num_epochs = 4.0
+    vae_jax.train(config, tmp_path / "a", dataset=images)
+    vae_jax.train(config, tmp_path / "b", dataset=images)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_evaluating_again_with_other_settings(finished, config, images, tmp_path):
+    import shutil
+
+    _, straight, _ = finished
+    shutil.copytree(straight, tmp_path / "run")
+    config.eval.nll_samples, config.eval.params, config.eval.batch_size = 50, "best", 13
+    again = vae_jax.evaluate(tmp_path / "run", config, dataset=images)
+    first = vae_jax.load(straight).results["members"][0]["test"]
+    test = again.results["members"][0]["test"]
+    assert test["nll_samples"] == 50 and again.results["eval"]["params"] == "best"
+    assert test["nll"] < first["nll"] + 0.05  # more samples, a tighter bound on the same binarized images
+    assert test["rate"] == pytest.approx(first["rate"], rel=0.05)
+
+
+def test_evaluation_depends_on_no_block_size(finished, config, images, tmp_path):
+    run, workdir, _ = finished
+    from vae_jax.evaluate import make_evaluate
+
+    bounds = []
+    for batch_size, samples_per_step in ((100, 50), (7, 3), (60, 20)):
+        config.eval.batch_size, config.eval.samples_per_step = batch_size, samples_per_step
+        program = make_program(check(config), np.zeros((6, 5, 1)), 200)
+        params = jax.tree.map(lambda a: a[None], run.params)
+        bounds.append(make_evaluate(program)(params, images.test, "test", 20))
+    for other in bounds[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), bounds[0], other)
+    assert bounds[0].log_p.shape == (1, 60)
+
+
+def test_starting_from_another_runs_parameters(finished, config, images, tmp_path):
+    run, workdir, _ = finished
+    config.train.init_from, config.train.num_epochs = str(workdir), 0.1
+    config.hypers.learning_rate = 1e-9
+    new = vae_jax.train(config, tmp_path / "new", dataset=images)
+    for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(new.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert new.step == 1
+    recorded = json.loads((tmp_path / "new" / "config.json").read_text())["init_from"]
+    assert recorded == {"workdir": str(workdir), "step": 30, "params": "last"}
+    config.model.hidden = (17,)
+    with pytest.raises(UserError, match=r"train.init_from=.*shapes"):
+        vae_jax.train(config, tmp_path / "other", dataset=images)
+
+
+def test_streamed_data_gives_the_same_bits_as_resident(finished, config, images, tmp_path):
+    _, straight, _ = finished
+    config.data.resident = "no"
+    vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):
+    traces = []
+    from vae_jax import program
+
+    original = program.make_steps
+
+    def counting(*args):
+        steps = original(*args)
+
+        def train(*args):
+            traces.append(1)
+            return steps.train(*args)
+
+        return steps._replace(train=train)
+
+    monkeypatch.setattr(program, "make_steps", counting)
+    config.train.num_epochs = 3.2  # 32 steps: six full chunks and one of two steps
+    vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert len(traces) == 2
+
+
+def chunk_on(devices, config, images):
+    program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
+    mesh = sharding.make_mesh(1, config.train.batch_size, devices)
+    assert mesh.size == len(devices)
+    state = sharding.place(mesh, loop.initial_state(program), "member")
+    store = sharding.place(mesh, stream.store(images.train))
+    ((_, index),) = stream.chunks(images.train, bounds=[(0, 20)], batch_size=24, seed=0, resident=True)
+    train_chunk = loop.make_train_chunk(program, mesh)
+    return train_chunk(state, program.hypers, store, sharding.place(mesh, index, None, "data"))
+
+
+def test_eight_devices_give_the_numbers_of_one(config, images):
+    config.train.batch_size = 24
+    assert jax.device_count() == 8
+    one, many = (chunk_on(jax.devices()[:n], config, images) for n in (1, 8))
+    np.testing.assert_allclose(one[1]["loss"], many[1]["loss"], rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(one[0].params), jax.tree.leaves(many[0].params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+    assert len(many[0].step.sharding.device_set) == 8
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_named(config, images, tmp_path, caplog):
+    config.hypers.learning_rate, config.hypers.lr_warmup_epochs = 1e20, 0.0
+    with pytest.raises(UserError, match=r"not finite at step \d+.*saved.*learning_rate"):
+        vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert "diverged at step" in caplog.text and "loss" in caplog.text
+    run = vae_jax.load(tmp_path / "run")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+    assert run.results is None
+    with pytest.raises(UserError, match="not finite"):  # and it stays so
+        vae_jax.train(config, tmp_path / "run", dataset=images)
+
+
+def test_gaussian_likelihood_with_a_learned_sigma(config, images, tmp_path):
+    config.model.likelihood, config.model.learn_sigma, config.data.binarize = "gaussian", True, "none"
+    config.train.num_epochs = 8.0
+    run = vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert run.params["decoder"]["likelihood"]["log_sigma"] < -0.05
+    assert run.results["members"][0]["test"]["bits_per_dim"] is None
+
+
+def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_path):
+    """What DESIGN calls a plug-in: objects that a notebook cell could define, with a hyper-parameter of their own."""
+
+    def my_model(dim=30, latent_dim=2):
+        """A VAE with linear networks and a unit-variance posterior, written from scratch."""
+        from vae_jax.distributions import Gaussian
+        from vae_jax.types import Draw, Model
+
+        def init(rng, hypers):
+            a, b = jax.random.split(rng)
+            return {
+                "encoder": 0.01 * jax.random.normal(a, (latent_dim, dim)),
+                "decoder": 0.01 * jax.random.normal(b, (dim, latent_dim)),
+                "prior": {},
+            }
+
+        def encode(params, x, hypers):
+            return Gaussian(params["encoder"] @ x.ravel(), jnp.zeros(latent_dim))
+
+        def log_normal(z, mean):
+            return -0.5 * jnp.sum((z - mean) ** 2 + jnp.log(2 * jnp.pi))
+
+        def log_q(params, x, z, hypers):
+            return log_normal(z, encode(params, x, hypers).mean)
+
+        def log_likelihood(params, x, z):
+            logits = params["decoder"] @ z
+            return jnp.sum(x.ravel() * logits - jax.nn.softplus(logits))
+
+        def log_joint(params, x, z, hypers):
+            return log_likelihood(params, x, z) + log_normal(z, 0.0)
+
+        def draw(params, x, rng, hypers, path_weight=None):
+            q = encode(params, x, hypers)
+            z = q.mean + jax.random.normal(rng, (latent_dim,))
+            log_w = log_joint(params, x, z, hypers) - log_q(params, x, z, hypers)
+            return Draw(-log_likelihood(params, x, z), 0.5 * q.mean**2, log_w, z, q)
+
+        def decode(params, z, rng=None):
+            return jax.nn.sigmoid(params["decoder"] @ z).reshape(6, 5, 1)
+
+        def sample_prior(params, rng, hypers):
+            return jax.random.normal(rng, (latent_dim,))
+
+        return Model(init, encode, log_q, log_joint, draw, decode, sample_prior)
+
+    def loss(params, draws, x, rng, hypers):
+        draw = draws()
+        rate = jnp.mean(jnp.sum(draw.rate, -1))
+        distortion = jnp.mean(draw.distortion)
+        excess = jax.nn.relu(rate - hypers["capacity"])
+        return distortion + rate + 10 * excess, {"elbo": -distortion - rate, "distortion": distortion, "rate": rate}
+
+    mine = Objective(init=lambda rng, hypers: {}, loss=loss)
+    config.hypers.capacity, config.hypers.latent_dim = 0.05, 2
+    config.hypers.learning_rate, config.train.num_epochs, config.train.lr_decay = 1e-2, 20.0, "constant"
+    rates = {}
+    for capacity in (0.05, 100.0):
+        config.hypers.capacity = capacity
+        workdir = tmp_path / f"{capacity}"
+        run = vae_jax.train(config, workdir, model=my_model(), objective=mine, dataset=images)
+        rates[capacity] = run.results["members"][0]["test"]["rate"]
+        assert run.results["members"][0]["hypers"]["capacity"] == pytest.approx(capacity)
+        assert run.encode(images.test.take(slice(0, 3))).mean.shape == (3, 2)
+    assert rates[0.05] < 0.3 < 0.6 < rates[100.0]
+    with pytest.raises(UserError, match="model="):
+        vae_jax.load(workdir)
+    assert vae_jax.load(workdir, model=my_model(), objective=mine).latent_dim == 2

@@ -1,0 +1,164 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from oracles import LinearGaussian
+
+from vae_jax import data  # noqa: F401
+from vae_jax.config import default
+from vae_jax.models import draw_batch, make_model
+from vae_jax.models.vae import scale_gradient
+from vae_jax.objectives import make_loss_fn, make_objective
+from vae_jax.types import Example
+
+
+def small(width, hidden=(8, 7), shape=(4, 3, 1)):
+    config = default()
+    config.model.hidden = hidden
+    return make_model(config.model, jnp.full(shape, 0.4), width)
+
+
+def hypers(latent_dim, **more):
+    return {"latent_dim": jnp.int32(latent_dim), "beta": jnp.float32(1.0)} | more
+
+
+X = jax.random.bernoulli(jax.random.key(3), 0.5, (6, 12)).astype(jnp.float32)
+
+
+def draws(model, params, batch, samples, latent_dim, x=X):
+    return draw_batch(model, params, x[:batch], jax.random.key(5), jnp.arange(batch), jnp.arange(samples), hypers(latent_dim))
+
+
+def test_true_posterior_gives_log_p_for_every_epsilon():
+    with jax.enable_x64(True):
+        oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
+        x = oracle.sample(5)
+        draw = draw_batch(oracle.model, oracle.params, jnp.asarray(x), jax.random.key(0), jnp.arange(5), jnp.arange(11), oracle.hypers)
+        np.testing.assert_allclose(draw.log_w, np.repeat(oracle.log_p(x)[:, None], 11, 1), rtol=1e-10)
+        assert np.std(draw.distortion) > 0.1  # not because nothing is drawn
+
+
+def test_elbo_of_the_true_posterior_is_log_p():
+    with jax.enable_x64(True):
+        oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
+        x = oracle.sample(3)
+        draw = draw_batch(oracle.model, oracle.params, jnp.asarray(x), jax.random.key(0), jnp.arange(3), jnp.arange(20_000), oracle.hypers)
+        elbo = -np.mean(draw.distortion + draw.rate.sum(-1), axis=1)
+        np.testing.assert_allclose(elbo, oracle.log_p(x), atol=5 * np.std(draw.distortion) / np.sqrt(20_000))
+
+
+def test_log_w_is_log_joint_minus_log_q():
+    model = small(4)
+    params = model.init(jax.random.key(0), hypers(3))
+    draw = draws(model, params, 6, 2, 3)
+    for b in range(6):
+        for k in range(2):
+            z = draw.z[b, k]
+            expected = model.log_joint(params, X[b], z, hypers(3)) - model.log_q(params, X[b], z, hypers(3))
+            np.testing.assert_allclose(draw.log_w[b, k], expected, rtol=1e-5)
+
+
+def test_path_gradient_vanishes_at_the_true_posterior_and_the_plain_one_does_not():
+    with jax.enable_x64(True):
+        oracle = LinearGaussian(dim=5, latent_dim=2, sigma=0.7)
+        x, rng = jnp.asarray(oracle.sample(1)[0]), jax.random.key(2)
+
+        def log_w(encoder, weight):
+            params = oracle.params | {"encoder": encoder}
+            return oracle.model.draw(params, x, rng, oracle.hypers, weight).log_w
+
+        path = jax.grad(log_w)(oracle.params["encoder"], jnp.float64(1.0))
+        plain = jax.grad(log_w)(oracle.params["encoder"], None)
+        assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(path)) < 1e-9
+        assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(plain)) > 1e-2
+
+
+def test_path_weight_scales_the_path_and_leaves_the_value():
+    z = jnp.array([1.0, 1e8])
+    assert (scale_gradient(z, 0.25) == z).all()
+    np.testing.assert_array_equal(jax.grad(lambda z: jnp.sum(scale_gradient(z, 0.25) * 3))(z), [0.75, 0.75])
+    model = small(3)
+    params = model.init(jax.random.key(0), hypers(3))
+
+    def encoder_gradient(weight):
+        log_w = lambda p: model.draw(p, X[0], jax.random.key(1), hypers(3), weight).log_w  # noqa: E731
+        return jax.grad(log_w)(params)["encoder"]["mean"]["kernel"]
+
+    np.testing.assert_allclose(encoder_gradient(0.5), 0.5 * encoder_gradient(1.0), rtol=1e-4, atol=1e-6)
+    assert np.abs(encoder_gradient(1.0)).max() > 1e-3
+
+
+def test_noise_depends_on_neither_batch_size_nor_number_of_samples():
+    model = small(4)
+    params = model.init(jax.random.key(0), hypers(4))
+    whole, part = draws(model, params, 6, 5, 4), draws(model, params, 2, 3, 4)
+    eps = lambda d: (d.z - d.posterior.mean) * np.exp(-0.5 * d.posterior.logvar)  # noqa: E731
+    np.testing.assert_allclose(eps(whole)[:2, :3], eps(part), rtol=1e-4, atol=1e-5)
+    assert len(np.unique(np.round(eps(whole), 5))) == whole.z.size  # and no two are the same
+
+
+@pytest.mark.parametrize("hidden", [(8,), (8, 7)])
+def test_a_narrow_member_of_a_wide_run_is_the_narrow_model(hidden):
+    wide, narrow = small(6, hidden), small(2, hidden)
+    params = [m.init(jax.random.key(0), hypers(2)) for m in (wide, narrow)]
+    first = f"Dense_{0}"
+    cut = {
+        "encoder": {"mean": np.s_[:2], "logvar": np.s_[:2]},
+        "decoder": {first: np.s_[:, :2]},
+    }
+    for name, part in params[1]["encoder"].items():
+        index = cut["encoder"].get(name, np.s_[:])
+        np.testing.assert_array_equal(params[0]["encoder"][name]["kernel"][index], part["kernel"])
+    for name, part in params[1]["decoder"]["network"].items():
+        index = cut["decoder"].get(name, np.s_[:])
+        np.testing.assert_array_equal(params[0]["decoder"]["network"][name]["kernel"][index], part["kernel"])
+    a, b = (draws(m, p, 6, 2, 2) for m, p in zip((wide, narrow), params, strict=True))
+    np.testing.assert_array_equal(a.z[..., :2], b.z)
+    np.testing.assert_allclose(a.log_w, b.log_w, rtol=1e-5)
+    assert (a.z[..., 2:] == 0).all() and (a.rate[..., 2:] == 0).all()
+
+
+def test_inactive_units_have_no_gradient():
+    model = small(5)
+    params = model.init(jax.random.key(0), hypers(2))
+    loss_fn = make_loss_fn(model, make_objective(default().objective), hypers(2))
+    grads = jax.grad(lambda p: loss_fn(p, X, jax.random.key(1))[0])(params)
+    heads = [grads["encoder"][n][k] for n in ("mean", "logvar") for k in ("kernel", "bias")]
+    assert all((g[2:] == 0).all() and (g[:2] != 0).any() for g in heads)
+    first = grads["decoder"]["network"]["Dense_0"]["kernel"]
+    assert (first[:, 2:] == 0).all() and (first[:, :2] != 0).any()
+
+
+def test_missing_values_do_not_count():
+    model = small(3)
+    params = model.init(jax.random.key(0), hypers(3))
+    observed = jnp.arange(12) < 7
+    one = lambda x: model.draw(params, Example(x, observed=observed), jax.random.key(1), hypers(3))  # noqa: E731
+    a, b = one(X[0]), one(jnp.where(observed, X[0], 1 - X[0]))
+    assert a.distortion == b.distortion and (a.z == b.z).all()
+    seen = model.draw(params, X[0], jax.random.key(1), hypers(3))
+    assert a.distortion < seen.distortion
+
+
+def test_loss_gradient_matches_finite_differences():
+    with jax.enable_x64(True):
+        model = small(3)
+        cast = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)  # noqa: E731
+        params = cast(model.init(jax.random.key(0), hypers(3)))
+        now = hypers(3, beta=jnp.float64(2.5))
+        loss_fn = make_loss_fn(model, make_objective(default().objective), now, num_samples=2)
+        x = jnp.asarray(X, jnp.float64)
+        check_grads(lambda p: loss_fn(p, x, jax.random.key(1))[0], (params,), order=1, modes="rev", rtol=1e-5, eps=1e-5)
+
+
+def test_loss_is_the_sum_over_values_and_units_and_the_mean_over_examples():
+    model = small(3)
+    params = model.init(jax.random.key(0), hypers(3))
+    loss_fn = make_loss_fn(model, make_objective(default().objective), hypers(3, beta=jnp.float32(4.0)))
+    loss, metrics = loss_fn(params, X, jax.random.key(1))
+    np.testing.assert_allclose(loss, metrics["distortion"] + 4 * metrics["rate"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["elbo"], -metrics["distortion"] - metrics["rate"], rtol=1e-6)
+    q = jax.vmap(lambda x: model.encode(params, x, hypers(3)))(X)
+    kl = 0.5 * np.sum(q.mean**2 + np.exp(q.logvar) - 1 - q.logvar, axis=1)
+    np.testing.assert_allclose(metrics["rate"], np.mean(kl), rtol=1e-4)
