@@ -12,7 +12,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    os.environ["VAE_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["VAE_JAX_CACHE"] = str(folder)
+    # Tests train the same small model again and again: compile it once.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture
@@ -37,6 +41,8 @@ def config():
     config = default()
     config.model.hidden = (16,)
     config.hypers.latent_dim = 3
+    config.hypers.learning_rate = 0.03
+    config.hypers.lr_warmup_epochs = 0.2
     config.train.batch_size = 20
     config.train.num_epochs = 3.0
     config.train.steps_per_call = 5

@@ -27,11 +27,11 @@ class LinearGaussian:
         to_mean = (self.w * variance).T / sigma**2
         mean_shift, logvar = encoder_error, np.log(variance) + encoder_error
         encoder = Network(
-            init=lambda rng, latent_dim: {"w": jnp.asarray(to_mean), "v": jnp.asarray(logvar)},  # noqa: ARG005
+            init=lambda rng, latent_dim: {"w": jnp.asarray(to_mean), "v": jnp.asarray(logvar)},
             apply=lambda p, x: (p["w"] @ (x.ravel() - self.b) + mean_shift, p["v"]),
         )
         decoder = Network(
-            init=lambda rng, latent_dim: {"w": jnp.asarray(self.w)},  # noqa: ARG005
+            init=lambda rng, latent_dim: {"w": jnp.asarray(self.w)},
             apply=lambda p, z: (p["w"] @ z + self.b)[:, None],
         )
         prior = standard_normal(latent_dim)

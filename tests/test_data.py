@@ -335,9 +335,7 @@ def test_network_is_tried_once_an_hour(monkeypatch, tmp_path, warnings):
     for _ in range(3):
         assert data.load("mnist", num_valid=100).source == "embedded"
     assert len(probes) == 1 and len(warnings) == 3
-    _refused(
-        r'data\.source="official": no network\. To get', data.load, "mnist", source="official", num_valid=9
-    )
+    _refused(r'data\.source="official": no network\. To get', data.load, "mnist", source="official", num_valid=9)
     assert len(probes) == 2
     marker = tmp_path / "cache" / "data" / "mnist-offline"
     os.utime(marker, (time.time() - 3601,) * 2)
@@ -506,9 +504,7 @@ def test_failed_writing_leaves_nothing(entry, warnings, monkeypatch):
 def test_processes_racing(entry):
     root, key, arrays = entry
     results = []
-    threads = [
-        threading.Thread(target=lambda: results.append(cache.write(root, key, arrays))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: results.append(cache.write(root, key, arrays))) for _ in range(8)]
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert all((r["x_train"] == arrays["x_train"]).all() for r in results) and len(results) == 8

@@ -13,7 +13,16 @@ KEY = jax.random.key(7)
 
 def estimate(oracle, x, num_samples, samples_per_step, positions=None):
     positions = jnp.arange(len(x)) if positions is None else positions
-    return bound(oracle.model, oracle.params, jnp.asarray(x), KEY, positions, oracle.hypers, num_samples, samples_per_step)
+    return bound(
+        oracle.model,
+        oracle.params,
+        jnp.asarray(x),
+        KEY,
+        positions,
+        oracle.hypers,
+        num_samples,
+        samples_per_step,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +44,9 @@ def test_is_the_log_of_the_mean_of_the_weights(wrong):
 @pytest.mark.parametrize("samples_per_step", [1, 4, 12, 50])
 def test_depends_on_no_step_size(wrong, samples_per_step):
     x = wrong.sample(3)
-    np.testing.assert_allclose(estimate(wrong, x, 50, samples_per_step).log_p, estimate(wrong, x, 50, 25).log_p, rtol=1e-5)
+    np.testing.assert_allclose(
+        estimate(wrong, x, 50, samples_per_step).log_p, estimate(wrong, x, 50, 25).log_p, rtol=1e-5
+    )
 
 
 def test_depends_on_no_block(wrong):

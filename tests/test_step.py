@@ -22,7 +22,13 @@ def one(program):
 
 
 def hypers(**values):
-    base = {"learning_rate": 2.0, "lr_warmup_epochs": 0.0, "lr_final_fraction": 0.1, "beta": 3.0, "beta_warmup_epochs": 0.0}
+    base = {
+        "learning_rate": 2.0,
+        "lr_warmup_epochs": 0.0,
+        "lr_final_fraction": 0.1,
+        "beta": 3.0,
+        "beta_warmup_epochs": 0.0,
+    }
     return {k: jnp.float32(v) for k, v in (base | values).items()}
 
 
@@ -48,7 +54,9 @@ def test_warm_ups_rise_linearly_from_the_first_step(config):
 def test_binarize_modes():
     keys = rng.fold(jax.random.key(0), jnp.arange(2000))
     grey = np.tile(np.array([[0, 51, 128, 255]], np.uint8), (2000, 1))
-    np.testing.assert_allclose(binarize(jnp.asarray(grey), "none", keys)[0], np.array([0, 51, 128, 255]) / 255, rtol=1e-6)
+    np.testing.assert_allclose(
+        binarize(jnp.asarray(grey), "none", keys)[0], np.array([0, 51, 128, 255]) / 255, rtol=1e-6
+    )
     np.testing.assert_array_equal(binarize(jnp.asarray(grey), "threshold", keys)[0], [0, 0, 1, 1])
     dynamic = np.asarray(binarize(jnp.asarray(grey), "dynamic", keys))
     assert set(np.unique(dynamic)) == {0.0, 1.0}
@@ -71,13 +79,16 @@ def test_a_member_that_diverges_keeps_its_last_good_state(config):
     train = jax.jit(p.steps.train)
     good, metrics = train(p.steps.init(h), h, jnp.asarray(X), index)
     assert good.diverged_at == -1 and np.isfinite(metrics["loss"]) and good.step == 1
-    broken = jnp.full(X.shape, jnp.nan)
-    bad, metrics = train(good, h, broken, index)
+    bad, metrics = train(good, h | {"beta": jnp.float32(jnp.nan)}, jnp.asarray(X), index)
     assert not np.isfinite(metrics["loss"])
     assert bad.diverged_at == 1 and bad.step == 2
     later, _ = train(bad, h, jnp.asarray(X), index)
     assert later.diverged_at == 1
-    for a, b in zip(jax.tree.leaves((good.params, good.opt_state)), jax.tree.leaves((later.params, later.opt_state)), strict=True):
+    for a, b in zip(
+        jax.tree.leaves((good.params, good.opt_state)),
+        jax.tree.leaves((later.params, later.opt_state)),
+        strict=True,
+    ):
         np.testing.assert_array_equal(a, b)
 
 

@@ -68,9 +68,7 @@ def test_resident_and_streamed_are_the_same_examples(split):
         assert where.shape == index.shape == (end - start, 8)
         assert rows.shape == (8 * (end - start), 12) and rows.flags.c_contiguous
         np.testing.assert_array_equal(store[where], rows[index])
-    np.testing.assert_array_equal(
-        np.concatenate([w for _, w in resident]).ravel(), stream.order(2, 37, 0, 96)
-    )
+    np.testing.assert_array_equal(np.concatenate([w for _, w in resident]).ravel(), stream.order(2, 37, 0, 96))
 
 
 @pytest.mark.parametrize("resident", [True, False])

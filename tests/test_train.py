@@ -71,7 +71,7 @@ def finished(tmp_path_factory):
 
 
 def test_it_learns_and_writes_what_the_contract_says(finished):
-    run, workdir, _ = finished
+    _, workdir, _ = finished
     for name in ("config.json", "metrics.jsonl", "timing.jsonl", "results.json"):
         assert (workdir / name).stat().st_size > 0
     for name in ("samples.png", "reconstructions.png", "latents.png", "curves.png"):
@@ -80,7 +80,18 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     train = [r for r in rows if r["split"] == "train"]
     assert [r["step"] for r in train] == [5, 10, 15, 20, 25, 30]
     assert [r["step"] for r in rows if r["split"] == "valid"] == [10, 20, 30]
-    assert {"step", "epoch", "split", "member", "loss", "elbo", "distortion", "rate", "grad_norm", "clipped"} <= set(train[0])
+    assert {
+        "step",
+        "epoch",
+        "split",
+        "member",
+        "loss",
+        "elbo",
+        "distortion",
+        "rate",
+        "grad_norm",
+        "clipped",
+    } <= set(train[0])
     assert train[-1]["epoch"] == 3.0
     assert not any("time" in key for row in rows for key in row)
     assert train[-1]["elbo"] > train[0]["elbo"] + 1
@@ -177,8 +188,8 @@ def test_evaluating_again_with_other_settings(finished, config, images, tmp_path
     assert test["rate"] == pytest.approx(first["rate"], rel=0.05)
 
 
-def test_evaluation_depends_on_no_block_size(finished, config, images, tmp_path):
-    run, workdir, _ = finished
+def test_evaluation_depends_on_no_block_size(finished, config, images):
+    run, _, _ = finished
     from vae_jax.evaluate import make_evaluate
 
     bounds = []
@@ -327,7 +338,11 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
         rate = jnp.mean(jnp.sum(draw.rate, -1))
         distortion = jnp.mean(draw.distortion)
         excess = jax.nn.relu(rate - hypers["capacity"])
-        return distortion + rate + 10 * excess, {"elbo": -distortion - rate, "distortion": distortion, "rate": rate}
+        return distortion + rate + 10 * excess, {
+            "elbo": -distortion - rate,
+            "distortion": distortion,
+            "rate": rate,
+        }
 
     mine = Objective(init=lambda rng, hypers: {}, loss=loss)
     config.hypers.capacity, config.hypers.latent_dim = 0.05, 2

@@ -27,14 +27,30 @@ X = jax.random.bernoulli(jax.random.key(3), 0.5, (6, 12)).astype(jnp.float32)
 
 
 def draws(model, params, batch, samples, latent_dim, x=X):
-    return draw_batch(model, params, x[:batch], jax.random.key(5), jnp.arange(batch), jnp.arange(samples), hypers(latent_dim))
+    return draw_batch(
+        model,
+        params,
+        x[:batch],
+        jax.random.key(5),
+        jnp.arange(batch),
+        jnp.arange(samples),
+        hypers(latent_dim),
+    )
 
 
 def test_true_posterior_gives_log_p_for_every_epsilon():
     with jax.enable_x64(True):
         oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
         x = oracle.sample(5)
-        draw = draw_batch(oracle.model, oracle.params, jnp.asarray(x), jax.random.key(0), jnp.arange(5), jnp.arange(11), oracle.hypers)
+        draw = draw_batch(
+            oracle.model,
+            oracle.params,
+            jnp.asarray(x),
+            jax.random.key(0),
+            jnp.arange(5),
+            jnp.arange(11),
+            oracle.hypers,
+        )
         np.testing.assert_allclose(draw.log_w, np.repeat(oracle.log_p(x)[:, None], 11, 1), rtol=1e-10)
         assert np.std(draw.distortion) > 0.1  # not because nothing is drawn
 
@@ -43,7 +59,15 @@ def test_elbo_of_the_true_posterior_is_log_p():
     with jax.enable_x64(True):
         oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
         x = oracle.sample(3)
-        draw = draw_batch(oracle.model, oracle.params, jnp.asarray(x), jax.random.key(0), jnp.arange(3), jnp.arange(20_000), oracle.hypers)
+        draw = draw_batch(
+            oracle.model,
+            oracle.params,
+            jnp.asarray(x),
+            jax.random.key(0),
+            jnp.arange(3),
+            jnp.arange(20_000),
+            oracle.hypers,
+        )
         elbo = -np.mean(draw.distortion + draw.rate.sum(-1), axis=1)
         np.testing.assert_allclose(elbo, oracle.log_p(x), atol=5 * np.std(draw.distortion) / np.sqrt(20_000))
 
@@ -149,7 +173,14 @@ def test_loss_gradient_matches_finite_differences():
         now = hypers(3, beta=jnp.float64(2.5))
         loss_fn = make_loss_fn(model, make_objective(default().objective), now, num_samples=2)
         x = jnp.asarray(X, jnp.float64)
-        check_grads(lambda p: loss_fn(p, x, jax.random.key(1))[0], (params,), order=1, modes="rev", rtol=1e-5, eps=1e-5)
+        check_grads(
+            lambda p: loss_fn(p, x, jax.random.key(1))[0],
+            (params,),
+            order=1,
+            modes="rev",
+            rtol=1e-5,
+            eps=1e-5,
+        )
 
 
 def test_loss_is_the_sum_over_values_and_units_and_the_mean_over_examples():

@@ -1,7 +1,7 @@
 """Variational autoencoders in JAX: train one or a whole population, and believe the numbers.
 
-    run = vae_jax.train(config, "runs/mine")
-    run = vae_jax.load("runs/mine")
+run = vae_jax.train(config, "runs/mine")
+run = vae_jax.load("runs/mine")
 """
 
 __version__ = "0.1.0"

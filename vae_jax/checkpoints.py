@@ -57,21 +57,12 @@ class Writer:
         with _disk_errors(self.folder):
             self.manager.save(step, args=ocp.args.Composite(**items))
 
-    def wait(self) -> None:
-        with _disk_errors(self.folder):
-            self.manager.wait_until_finished()
-
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, failure, *_) -> None:
-        try:
-            self.wait()
-        except UserError:
-            if failure is None:
-                raise
-        finally:
-            self.manager.close()
+    def __exit__(self, *_) -> None:
+        with _disk_errors(self.folder):
+            self.manager.close()  # waits for the save under way, and raises what went wrong with it
 
 
 class _disk_errors:
@@ -127,10 +118,8 @@ def restore(folder: Path, abstract, set_aside: bool = False):
 
 def _load(folder: Path, step: int, abstract):
     items = {"state": ocp.args.StandardRestore(abstract), "digests": ocp.args.JsonRestore()}
-    with ocp.CheckpointManager(
-        Path(folder).absolute(), options=ocp.CheckpointManagerOptions(read_only=True)
-    ) as manager:
-        restored = manager.restore(step, args=ocp.args.Composite(**items))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(Path(folder).absolute() / str(step), ocp.args.Composite(**items))
     found = digests(restored["state"])
     wrong = [path for path, digest in found.items() if restored["digests"].get(path) != digest]
     if wrong or len(found) != len(restored["digests"]):

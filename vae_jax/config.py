@@ -128,9 +128,9 @@ NOT_NEGATIVE = (
 
 
 def nearest(name: str, known) -> str:
-    """", did you mean a, b?" for a misspelt name, or what there is."""
+    """ ", did you mean a, b?" for a misspelt name, or what there is."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     close += [k for k in known if k.split(".")[-1] == name.split(".")[-1] and k not in close]
     return f"did you mean {', '.join(close[:3])}?" if close else f"there are {', '.join(known)}"
 
@@ -184,9 +184,7 @@ def _typed(name: str, value, like):
         raise UserError(f"{name} is {value!r}, expected a tuple of whole numbers such as {like!r}")
     if type(value) is not type(like):
         expected = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
-        raise UserError(
-            f"{name} is {value!r} ({type(value).__name__}), expected {expected.get(type(like), 'a tuple')}"
-        )
+        raise UserError(f"{name} is {value!r} ({type(value).__name__}), expected {expected.get(type(like), 'a tuple')}")
     return value
 
 

@@ -38,7 +38,9 @@ def make_evaluate(program: Program) -> Callable:
             # The last block is filled up with the last example, whose copies are cut off again below.
             positions = np.minimum(np.arange(start, start + size), split.num - 1)
             x = split.take(positions).reshape(size, -1)
-            x, where = sharding.place(mesh, (x, positions.astype(np.int32)), "data" if size == evaluation.batch_size else None)
+            x, where = sharding.place(
+                mesh, (x, positions.astype(np.int32)), "data" if size == evaluation.batch_size else None
+            )
             samples = min(num_samples, evaluation.samples_per_step)
             blocks.append(block(params, hypers, x, where, name, num_samples, samples))
         join = lambda *parts: np.concatenate([np.asarray(p) for p in parts], axis=1)[:, : split.num]  # noqa: E731

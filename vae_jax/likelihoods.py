@@ -71,6 +71,6 @@ def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
 
 # Each entry builds a likelihood from config.model.
 LIKELIHOODS = {
-    "bernoulli": lambda model: bernoulli(),  # noqa: ARG005
+    "bernoulli": lambda model: bernoulli(),
     "gaussian": lambda model: gaussian(model.sigma, model.learn_sigma),
 }

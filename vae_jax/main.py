@@ -40,23 +40,23 @@ def parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_bool("help", False, "show this", values, short_name="h")
     try:
         rest = values(argv)
-        values.config  # noqa: B018  a config file that cannot be loaded says so on access
-    except (AttributeError, KeyError) as error:  # no such field
-        raise settings.unknown_field(_misspelt(argv, error)) from error
-    except OSError as error:
-        raise UserError(f"--config cannot be read: {str(error).splitlines()[-1].strip()}") from error
+        if values.config is not None:
+            values.config.items()  # a file that is not there says so only now
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
+    except OSError as error:
+        raise UserError(f"--config cannot be read: {str(error).splitlines()[-1].strip()}") from error
+    except Exception as error:  # an override of no field, or whatever the config file raises
+        known = settings.flatten(settings.default())
+        names = [match[1] for match in (re.match(r"--?config\.([\w.]+)", a) for a in argv) if match]
+        for name in names:
+            if name not in known:
+                raise settings.unknown_field(name) from error
+        file = next((a for a in argv if a.startswith("--config=")), "--config")
+        raise UserError(f"{file}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; options are written --name=value")
     return values
-
-
-def _misspelt(argv: list[str], error: Exception) -> str:
-    """The full name of the field that the config does not have."""
-    part = re.search(r"'([^']+)'", str(error).replace('"', ""))
-    names = [match[1] for match in (re.match(r"--?config\.([\w.]+)", a) for a in argv) if match]
-    return next((name for name in names if part and part[1] in name.split(".")), names[0] if names else str(error))
 
 
 def default_workdir(values: flags.FlagValues) -> Path:
@@ -84,7 +84,10 @@ def execute(values: flags.FlagValues) -> int:
         else:
             api.evaluate(workdir, values.config)
     except Interrupted as signal:
-        print(f"stopped by {signal} and saved in {workdir}; the same command goes on from there", file=sys.stderr)
+        print(
+            f"stopped by {signal} and saved in {workdir}; the same command goes on from there",
+            file=sys.stderr,
+        )
         return 128 + signal.signum
     return 0
 

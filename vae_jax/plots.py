@@ -51,18 +51,29 @@ def reconstructions(path: Path, originals: np.ndarray, decoded: np.ndarray, titl
     figure.savefig(path)
 
 
-def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str) -> None:
-    """Posterior means [n, Z], coloured by label: as they are in 2-D, else their first two principal components."""
+def _plane(means: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, tuple[str, str]]:
+    """(points [n, 2], the names of the axes) to show posterior means [n, Z] in."""
+    if means.shape[1] == 1:
+        return np.concatenate([means, np.zeros_like(means)], 1), ("z[0]", "")
     if means.shape[1] == 2:
-        points, names = means, ("z[0]", "z[1]")
-    elif means.shape[1] == 1:
-        points, names = np.concatenate([means, np.zeros_like(means)], 1), ("z[0]", "")
-    else:
-        centred = means - means.mean(0)
-        _, scale, directions = np.linalg.svd(centred, full_matrices=False)
-        points = centred @ directions[:2].T
-        share = scale**2 / np.sum(scale**2)
-        names = tuple(f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in range(2))
+        return means, ("z[0]", "z[1]")
+    if labels is not None and len(np.unique(labels)) > 2:
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+        analysis = LinearDiscriminantAnalysis(n_components=2)
+        return analysis.fit_transform(means, labels), tuple(f"linear discriminant {i} of the labels" for i in (1, 2))
+    centred = means - means.mean(0)
+    _, scale, directions = np.linalg.svd(centred, full_matrices=False)
+    share = scale**2 / np.sum(scale**2)
+    return centred @ directions[:2].T, tuple(
+        f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)
+    )
+
+
+def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str) -> None:
+    """Posterior means [n, Z], coloured by label, in a plane: z itself where it is 2-D, else the linear
+    discriminants of the labels or, without labels, the principal components."""
+    points, names = _plane(means, labels)
     figure, axes = _figure(6.4, 5.6)
     axis = axes[0, 0]
     kinds = None if labels is None else np.unique(labels)
@@ -78,7 +89,7 @@ def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str
             chosen = labels == kind
             axis.scatter(*points[chosen].T, s=3, linewidths=0, alpha=0.6, color=colour, label=str(kind))
         axis.legend(markerscale=4, fontsize=8, title="label", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axis.set(xlabel=names[0], ylabel=names[1], aspect="equal")
+    axis.set(xlabel=names[0], ylabel=names[1])
     axis.set_title(title, fontsize=9)
     figure.savefig(path)
 

@@ -27,7 +27,7 @@ def standard_normal(width: int) -> Prior:
         return distributions.log_prob(Gaussian(jnp.zeros_like(z), jnp.zeros_like(z)), z)
 
     return Prior(
-        init=lambda rng: {},  # noqa: ARG005
+        init=lambda rng: {},
         log_prob=log_prob,
         kl=lambda _params, posterior: distributions.kl_to_standard_normal(posterior),
         sample=lambda _params, rng: jax.random.normal(rng, (width,)),

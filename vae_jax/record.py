@@ -10,15 +10,22 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import __version__
+from vae_jax import __version__, writers
 from vae_jax import config as settings
-from vae_jax import writers
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 
 # Fields that may differ when a run goes on: none of them changes the trajectory. Where the data comes from
 # may differ too, as long as it is the same data.
-FREE = ("eval.", "checkpoint.", "data.data_dir", "data.manual_dir", "data.path", "data.source", "data.resident")
+FREE = (
+    "eval.",
+    "checkpoint.",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.path",
+    "data.source",
+    "data.resident",
+)
 
 
 def describe_dataset(dataset: Dataset, binarization: str) -> dict:
@@ -98,9 +105,7 @@ def check_same_run(workdir: Path, before: dict, now: dict) -> None:
         hint = ""
         if any(d.startswith("train.schedule_epochs") for d in differ):
             hint = f" (to train longer, keep --config.train.schedule_epochs={old['train.schedule_epochs']:g})"
-        raise UserError(
-            f"{workdir} holds a different run: {'; '.join(differ)}{hint}; choose another --workdir"
-        )
+        raise UserError(f"{workdir} holds a different run: {'; '.join(differ)}{hint}; choose another --workdir")
     for part in ("versions", "devices"):
         changed = [f"{k} {v} -> {now[part].get(k)}" for k, v in before[part].items() if v != now[part].get(k)]
         if changed:

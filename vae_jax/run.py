@@ -106,6 +106,4 @@ class Run:
     @partial(jax.jit, static_argnums=(0, 4, 5))
     def _log_likelihood(self, params, rng, x, num_samples, samples_per_step):
         positions = jnp.arange(len(x))
-        return bound(
-            self.model, params, x, rng, positions, self.hypers, num_samples, samples_per_step
-        ).log_p
+        return bound(self.model, params, x, rng, positions, self.hypers, num_samples, samples_per_step).log_p

@@ -61,7 +61,7 @@ def make_steps(config, model: Model, objective: Objective, steps_per_epoch: floa
         now = schedule(hypers, state.step)
         loss_fn = make_loss_fn(model, objective, now, num_samples)
         (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, x, keys.loss)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx(now).update(grads, state.opt_state, state.params)
         moved = (optax.apply_updates(state.params, updates), opt_state)
 

@@ -81,7 +81,10 @@ class Log:
 
     def __init__(self, workdir: Path, program: Program, start: int):
         self.program, self.pending = program, None
-        self.metrics, self.timing = Rows(workdir / "metrics.jsonl", start), Rows(workdir / "timing.jsonl", start)
+        self.metrics, self.timing = (
+            Rows(workdir / "metrics.jsonl", start),
+            Rows(workdir / "timing.jsonl", start),
+        )
         self.progress = Progress(program.total_steps, start)
         before = read_rows(workdir / "timing.jsonl")
         self.began = time.monotonic() - (before[-1]["wall_time_s"] if before else 0.0)
@@ -148,9 +151,16 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
     log = Log(workdir, program, start)
     bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
     batches = stream.chunks(
-        dataset.train, bounds=bounds, batch_size=config.train.batch_size, seed=config.data.seed, resident=resident
+        dataset.train,
+        bounds=bounds,
+        batch_size=config.train.batch_size,
+        seed=config.data.seed,
+        resident=resident,
     )
-    validation, saving = program.interval(config.eval.every_epochs), program.interval(config.checkpoint.every_epochs)
+    validation, saving = (
+        program.interval(config.eval.every_epochs),
+        program.interval(config.checkpoint.every_epochs),
+    )
     with checkpoints.Writer(workdir / "checkpoints", config.checkpoint.keep) as writer:
         raise_if_diverged(np.asarray(state.diverged_at), workdir)
         for (begin, end), (rows, index) in zip(bounds, batches, strict=True):

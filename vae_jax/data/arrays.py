@@ -28,9 +28,7 @@ def checked(
         data["x_test"] = _examples(x_test, f"{what}: x_test")
         (a, b) = ((data[k].shape[1:], data[k].dtype) for k in ("x_train", "x_test"))
         if a != b:
-            raise UserError(
-                f"{what}: examples of x_train are {a[1]} {a[0]}, but those of x_test {b[1]} {b[0]}"
-            )
+            raise UserError(f"{what}: examples of x_train are {a[1]} {a[0]}, but those of x_test {b[1]} {b[0]}")
     for part, y in (("train", y_train), ("test", y_test)):
         if y is not None:
             if f"x_{part}" not in data:
@@ -51,22 +49,16 @@ def _examples(x: np.ndarray, what: str) -> np.ndarray:
     if x.size == 0:
         raise UserError(f"{what} is empty: its shape is {x.shape}")
     if x.ndim == 4 and x.shape[1] <= 4 < x.shape[3]:
-        raise UserError(
-            f"{what} has shape {x.shape}, which looks like [N, C, H, W]: transpose it to [N, H, W, C]"
-        )
+        raise UserError(f"{what} has shape {x.shape}, which looks like [N, C, H, W]: transpose it to [N, H, W, C]")
     if x.dtype == bool:
         x = x.astype(np.uint8) * np.uint8(255)
     elif np.issubdtype(x.dtype, np.floating):
         with np.errstate(over="ignore"):  # what overflows is refused below
             x = x.astype(np.float32, copy=False)
         if not all(np.isfinite(x[i : i + _BLOCK]).all() for i in range(0, len(x), _BLOCK)):
-            raise UserError(
-                f"{what} has values that are NaN or infinite (as float32): remove or replace them"
-            )
+            raise UserError(f"{what} has values that are NaN or infinite (as float32): remove or replace them")
     elif x.dtype != np.uint8:
-        raise UserError(
-            f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it"
-        )
+        raise UserError(f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it")
     return with_channels(x)
 
 

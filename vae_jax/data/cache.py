@@ -20,9 +20,7 @@ from absl import logging
 
 from vae_jax.data.arrays import Arrays
 
-_CRC_MAX_BYTES = (
-    1 << 28
-)  # contents are verified up to this size; above it, reading them would delay the start
+_CRC_MAX_BYTES = 1 << 28  # contents are verified up to this size; above it, reading them would delay the start
 _STALE_SECONDS = 86_400  # temporary folders this old were left behind by a kill
 
 
@@ -60,9 +58,7 @@ def write(root: Path, key: str, arrays: Arrays) -> Arrays:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder.parent)
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as tmp:
-            new = (
-                Path(tmp) / "new"
-            )  # a folder of its own, since a TemporaryDirectory is closed to other users
+            new = Path(tmp) / "new"  # a folder of its own, since a TemporaryDirectory is closed to other users
             new.mkdir()
             meta = {"arrays": {name: _save(new / f"{name}.npy", x) for name, x in arrays.items()}}
             (new / "meta.json").write_text(json.dumps(meta, indent=1))

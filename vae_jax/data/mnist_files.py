@@ -104,9 +104,7 @@ def _given(folder: Path) -> dict[str, Path]:
         if not (folder / name).is_file():
             raise Unavailable(f"there is no {name} in {folder}; it needs {', '.join(_FILES)}")
         if _sha256(folder / name) != expected:
-            raise UserError(
-                f"data.manual_dir: {folder / name} is damaged or not MNIST's (wrong SHA-256): get it again"
-            )
+            raise UserError(f"data.manual_dir: {folder / name} is damaged or not MNIST's (wrong SHA-256): get it again")
     return {name: folder / name for name in _FILES}
 
 

@@ -61,9 +61,7 @@ def load(
     if source not in SOURCES[name]:
         raise UserError(f"data.source must be one of {', '.join(SOURCES[name])} for {name}, not {source!r}")
     if path and name != "file":
-        raise UserError(
-            f'data.path is set, but data.name is {name!r}: set data.name to "file", or data.path to ""'
-        )
+        raise UserError(f'data.path is set, but data.name is {name!r}: set data.name to "file", or data.path to ""')
     root = cache.root(cache_dir)
     counts = {"num_valid": num_valid, "num_test": num_test}
     if name == "file":

@@ -122,9 +122,7 @@ def _check_counts(name: str, num: int, has_test: bool, num_valid: int, num_test:
     if has_test and num_test:
         raise UserError(f"data.num_test must be 0, not {num_test}: {name} has a test split of its own")
     if not has_test and not num_test:
-        raise UserError(
-            f"{name} has no test split: set data.num_test to how many examples to hold out for it"
-        )
+        raise UserError(f"{name} has no test split: set data.num_test to how many examples to hold out for it")
     if num_valid + num_test >= num:
         extra = f" + data.num_test ({num_test})" if num_test else ""
         raise UserError(

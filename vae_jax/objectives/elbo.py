@@ -1,6 +1,6 @@
 """The negative ELBO (Kingma & Welling 2014) and, with beta other than 1, beta-VAE (Higgins et al. 2017).
 
-    loss = E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)) = distortion + beta * rate
+loss = E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)) = distortion + beta * rate
 """
 
 import jax
@@ -17,4 +17,4 @@ def make(_config) -> Objective:
         metrics = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate}
         return distortion + hypers["beta"] * rate, metrics
 
-    return Objective(init=lambda rng, hypers: {}, loss=loss)  # noqa: ARG005
+    return Objective(init=lambda rng, hypers: {}, loss=loss)

@@ -1,0 +1,72 @@
+"""Every config loads, is complete and possible, and trains two steps (on data of its own shape)."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax import data
+from vae_jax.config import check, default, flatten
+from vae_jax.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+SHAPES = {"mnist": (28, 28, 1), "digits": (8, 8, 1)}
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_runs_two_steps(path, tmp_path):
+    module = load(path)
+    assert f"--config=configs/{path.name}" in module.__doc__
+    config = module.get_config()
+    check(config)
+    x = np.random.default_rng(0).integers(
+        0, 256, (config.train.batch_size * 2 + 50, *SHAPES[config.data.name]), np.uint8
+    )
+    dataset = data.from_arrays(config.data.name, x, num_valid=20, num_test=30)
+    config.train.num_epochs, config.train.steps_per_call, config.eval.nll_samples = 1.0, 2, 2
+    run = vae_jax.train(config, tmp_path / "run", dataset=dataset)
+    assert run.step == 2 and run.results["complete"]
+    assert np.isfinite(run.results["members"][0]["test"]["nll"])
+
+
+def test_a_config_from_python_may_be_any_complete_config_dict():
+    config = default()
+    config.train.num_epochs = 3
+    assert check(config).train.num_epochs == 3.0 and check(config).train.schedule_epochs == 3.0
+    with pytest.raises(UserError, match="config is dict"):
+        check({})
+    del config.data["seed"]
+    with pytest.raises(UserError, match=r"lacks the field 'data.seed'"):
+        check(config)
+    config = default()
+    config.hypers.gamma = 1.0
+    with pytest.raises(UserError, match=r"no field 'hypers.gamma'"):
+        check(config)
+    assert check(config, own_hypers=True).hypers.gamma == 1.0
+    config.modle = default().model
+    with pytest.raises(UserError, match=r"no field 'modle"):
+        check(config, own_hypers=True)
+
+
+def test_the_checked_config_is_locked_and_the_given_one_is_not_changed():
+    config = default()
+    checked = check(config)
+    with pytest.raises(AttributeError):
+        checked.train.new = 1
+    assert config.train.schedule_epochs == 0.0
+
+
+def test_every_field_is_known_to_the_checks():
+    from vae_jax import config as settings
+
+    for name in (*settings.CHOICES, *settings.POSITIVE, *settings.NOT_NEGATIVE):
+        assert name in flatten(default()), name

@@ -1,0 +1,315 @@
+"""The command line: it trains, and every mistake is one clear line and a non-zero exit."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vae_jax import main
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "--config.model.hidden=(8,)", "--config.hypers.latent_dim=2", "--config.train.num_epochs=1",
+    "--config.train.batch_size=50", "--config.eval.nll_samples=2", "--config.train.steps_per_call=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def command(tmp_path, capfd, monkeypatch):
+    """Runs the command in process on a small .npy file; gives (exit status, what it printed on stderr)."""
+    x = np.random.default_rng(0).integers(0, 256, (150, 4, 3), np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments, config="configs/mnist.py", workdir="run", tiny=True):
+        argv = ["main", f"--config={config}"] if config else ["main"]
+        if tiny:
+            argv += ["--config.data.name=file", f"--config.data.path={tmp_path / 'x.npy'}", *TINY]
+            argv += ["--config.data.num_valid=20", "--config.data.num_test=20"]
+        argv += [f"--workdir={tmp_path / workdir}"] if workdir else []
+        status = main.run([*argv, *arguments])
+        return status, capfd.readouterr().err
+
+    return run
+
+
+def assert_one_line(outcome, pattern):
+    status, stderr = outcome
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert status == 1, stderr
+    assert len(lines) == 1 and "Traceback" not in stderr, stderr
+    assert re.search(pattern, lines[0]), lines[0]
+
+
+def test_it_trains_and_says_that_it_is_complete(command, tmp_path, caplog):
+    assert command()[0] == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["complete"] and results["dataset"]["source"] == "file"
+    assert command()[0] == 0 and "is complete" in caplog.text
+    assert command("--mode=evaluate", "--config.eval.nll_samples=3")[0] == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["members"][0]["test"]["nll_samples"] == 3
+    assert command("--mode=evaluate", config=None, tiny=False)[0] == 0  # with the stored config
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["members"][0]["test"]["nll_samples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--config.hypers.bta=4"], r"no field 'hypers.bta'; did you mean .*hypers.beta"),
+        (["--config.hyper.beta=4"], r"no field 'hyper.beta'; did you mean .*hypers.beta"),
+        (["--config.beta=4"], r"no field 'beta'; did you mean .*hypers.beta"),
+        (["--config.hypers.latent_dim=2.5"], r"hypers.latent_dim=2.5"),
+        (["--config.hypers.beta=high"], r"hypers.beta=high"),
+        (["--config.model.hidden=(8,a)"], r"model.hidden.*tuple of whole numbers"),
+        (["--config.model.learn_sigma=perhaps"], r"learn_sigma"),
+        (["--config.hypers.beta=-1"], r"hypers.beta is -1.0, expected 0 or more"),
+        (["--config.hypers.beta=nan"], r"hypers.beta is nan, expected a finite number"),
+        (["--config.hypers.latent_dim=0"], r"hypers.latent_dim is 0, expected more than 0"),
+        (["--config.model.hidden=(8,0)"], r"model.hidden is \(8, 8, 0\), expected more than 0"),
+        (["--config.hypers.seed=3000000000"], r"hypers.seed.*less than 2\*\*31"),
+        (["--config.hypers.lr_final_fraction=2"], r"lr_final_fraction is 2.0, expected at most 1"),
+        (["--config.train.batch_size=0"], r"train.batch_size is 0"),
+        (
+            ["--config.train.batch_size=111"],
+            r"train.batch_size is 111, but .* has only 110 training examples",
+        ),
+        (["--config.model.name=vea"], r"model.name is 'vea'; .*vae"),
+        (["--config.model.likelihood=bernouli"], r"likelihood is 'bernouli'; did you mean bernoulli\?"),
+        (["--config.objective.name=elbow"], r"objective.name is 'elbow'; did you mean elbo\?"),
+        (["--config.data.binarize=yes"], r"data.binarize is 'yes'; there are dynamic, threshold, none"),
+        (["--config.data.name=mnst"], r"mnst.*mnist"),
+        (["--config.data.path=/nowhere/x.npy"], r"/nowhere/x.npy"),
+        (["--config.train.init_from=/nowhere"], r"/nowhere holds no run"),
+        (["--wrkdir=x"], r"wrkdir.*workdir"),
+        (["--mode=test"], r"--mode=test.*train\|evaluate"),
+        (["something"], r"unexpected argument 'something'"),
+        (["--mode=evaluate"], r"run holds no run \(no config.json\); train first"),
+    ],
+)
+def test_mistakes(command, tmp_path, arguments, pattern):
+    assert_one_line(command(*arguments), pattern)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_no_config(command):
+    assert_one_line(command(config=None, tiny=False), r"no --config given; for example")
+    assert_one_line(command("--mode=evaluate", config=None, tiny=False, workdir=None), r"no --workdir or --config")
+    assert_one_line(command(config="configs/mnst.py", tiny=False), r"--config cannot be read.*configs/mnst.py")
+
+
+def test_broken_config_file(command, tmp_path):
+    (tmp_path / "broken.py").write_text("def get_config():\n    return 1 +\n")
+    assert_one_line(command(config=tmp_path / "broken.py", tiny=False), r"--config=.*broken.py: SyntaxError")
+    (tmp_path / "raises.py").write_text("def get_config():\n    return undefined\n")
+    assert_one_line(command(config=tmp_path / "raises.py", tiny=False), r"--config=.*raises.py: NameError.*undefined")
+
+
+@pytest.mark.parametrize(
+    ("array", "arguments", "pattern"),
+    [
+        (
+            np.full((150, 4, 3), 7.5),
+            ["--config.data.binarize=none"],
+            r"lie in \[7.5, 7.5\].*likelihood 'bernoulli'",
+        ),
+        (np.full((150, 4, 3), 7.5), ["--config.model.likelihood=gaussian"], r"data.binarize.*\[7.5, 7.5\]"),
+        (np.zeros((150, 4, 3), np.int64), [], r"int64"),
+        (np.full((150, 4, 3), np.nan), [], r"finite|nan"),
+        (np.zeros((2, 2, 2, 2, 2), np.uint8), [], r"shape|dimensions"),
+        (np.zeros((0, 4, 3), np.uint8), [], r"empty|no examples|0"),
+        (b"not an array", [], r"x.npy"),
+    ],
+)
+def test_data_that_does_not_fit(command, tmp_path, array, arguments, pattern):
+    if isinstance(array, bytes):
+        (tmp_path / "x.npy").write_bytes(array)
+    else:
+        np.save(tmp_path / "x.npy", array)
+    assert_one_line(command(*arguments), pattern)
+
+
+def test_data_that_fits_a_gaussian(command, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(150, 5)))
+    assert command("--config.model.likelihood=gaussian", "--config.data.binarize=none")[0] == 0
+    assert (tmp_path / "run" / "samples.png").exists()
+
+
+def test_a_workdir_that_holds_a_different_run(command, tmp_path):
+    assert command()[0] == 0
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    assert_one_line(
+        command("--config.hypers.beta=4", "--config.model.hidden=(9,)"),
+        r"holds a different run: hypers.beta 1.0 -> 4.0; model.hidden",
+    )
+    assert_one_line(command("--config.train.num_epochs=3"), r"to train longer, keep --config.train.schedule_epochs=1")
+    assert_one_line(command("--config.hypers.beta=4", "--mode=evaluate"), r"holds a different run")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    np.save(tmp_path / "x.npy", np.zeros((150, 4, 3), np.uint8))
+    assert_one_line(command(), r"holds a different run: dataset fingerprint")
+
+
+def test_a_workdir_that_cannot_be_written(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_one_line(command(workdir="file"), r"workdir .*file is not writable.*choose another --workdir")
+    assert_one_line(command(workdir="file/below"), r"workdir .*file/below is not writable")
+    if os.geteuid() != 0:  # root writes anywhere
+        (tmp_path / "closed").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+        assert_one_line(command(workdir="closed"), r"workdir .*closed is not writable")
+
+
+def test_a_damaged_config_json(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"config": ')
+    assert_one_line(command(), r"config.json cannot be read")
+
+
+def test_evaluating_before_the_first_checkpoint(command, tmp_path):
+    import shutil
+
+    assert command()[0] == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert_one_line(command("--mode=evaluate"), r"has no checkpoint yet; train first")
+
+
+def test_a_loss_that_is_not_finite(command):
+    outcome = command("--config.hypers.learning_rate=1e30", "--config.hypers.lr_warmup_epochs=0")
+    assert_one_line(outcome, r"not finite at step \d+")
+
+
+def test_debug_shows_the_traceback(command):
+    with pytest.raises(main.UserError):
+        command("--debug", "--config.hypers.beta=-1")
+
+
+def test_help(capsys):
+    assert main.run(["main", "--help"]) == 0
+    assert "--workdir" in capsys.readouterr().out
+
+
+def test_default_workdir_names_the_config_and_the_overrides():
+    name = lambda *a: str(main.default_workdir(main.parse(["main", "--config=configs/mnist.py", *a])))  # noqa: E731
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        assert name() == "runs/mnist"
+        assert (
+            name("--config.hypers.beta=4", "--config.hypers.latent_dim", "32")
+            == "runs/mnist,hypers.beta=4.0,hypers.latent_dim=32"
+        )
+        assert name("--config.model.hidden=(64,64)", "--config.eval.seed=3") == "runs/mnist,model.hidden=64_64"
+    finally:
+        os.chdir(before)
+
+
+# --- real processes
+
+
+def start(workdir, path, *arguments):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    argv = [
+        sys.executable,
+        "-m",
+        "vae_jax.main",
+        "--config=configs/mnist.py",
+        "--config.data.name=file",
+        f"--config.data.path={path}",
+    ]
+    argv += [
+        "--config.data.num_valid=20",
+        "--config.data.num_test=20",
+        *TINY,
+        f"--workdir={workdir}",
+        *arguments,
+    ]
+    return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+LONG = [
+    "--config.train.num_epochs=40",
+    "--config.checkpoint.every_epochs=1",
+    "--config.hypers.learning_rate=0.001",
+]
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("blobs") / "x.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (150, 4, 3), np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def straight(blobs, tmp_path_factory):
+    """A run that nothing interrupts."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    process = start(workdir, blobs, *LONG)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    return workdir
+
+
+def assert_same_end(a, b):
+    from vae_jax import api
+
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    runs = [api.load(workdir, params=which) for which in ("last", "best") for workdir in (a, b)]
+    import jax
+
+    for one, other in ((runs[0], runs[1]), (runs[2], runs[3])):
+        for x, y in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True):
+            np.testing.assert_array_equal(x, y)
+    test = [json.loads((w / "results.json").read_text())["members"] for w in (a, b)]
+    assert test[0] == test[1]
+
+
+def test_sigterm_saves_and_says_how_to_go_on(blobs, straight, tmp_path):
+    process = start(
+        tmp_path / "run", blobs, *LONG, "--config.train.num_epochs=4000", "--config.train.schedule_epochs=40"
+    )
+    wait_for(tmp_path / "run" / "metrics.jsonl", process)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert "saved in" in stderr and "the same command goes on" in stderr and "Traceback" not in stderr
+
+
+def wait_for(path, process):
+    for _ in range(1200):
+        if path.exists() and path.stat().st_size:
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was never written")
+
+
+def test_sigkill_at_random_moments_changes_no_bit(blobs, straight, tmp_path):
+    workdir, rng, killed = tmp_path / "run", np.random.default_rng(), 0
+    for _ in range(4):
+        process = start(workdir, blobs, *LONG)
+        wait_for(workdir / "metrics.jsonl", process)
+        time.sleep(rng.uniform(0, 0.6))
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    process = start(workdir, blobs, *LONG)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert killed > 0
+    assert_same_end(straight, workdir)
+
+
+def test_a_mistake_in_a_real_process(blobs, tmp_path):
+    process = start(tmp_path / "run", blobs, "--config.hypers.bta=4")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr == "error: config has no field 'hypers.bta'; did you mean hypers.beta?\n"
