@@ -120,8 +120,8 @@ def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
     """The dataset; where "auto" has chosen a source before, a resumed run keeps it."""
     fields, stored = config.data, record.read_record(workdir)
     source = fields.source
-    if source == "auto" and stored is not None and stored["dataset"]["name"] == fields.name:
-        source = stored["dataset"]["source"].replace("file", "auto")
+    if source == "auto" and stored and stored["dataset"]["name"] == fields.name and "dataset" not in stored["own"]:
+        source = stored["dataset"]["source"]  # "file" stands for itself
     return data.load(
         fields.name,
         source=source,
@@ -170,8 +170,9 @@ def _read_record(workdir: Path) -> dict:
 def _check_own(workdir: Path, stored: dict, model, objective) -> None:
     for name, value in (("model", model), ("objective", objective)):
         if (name in stored["own"]) != (value is not None):
-            need = "needs the same one again" if name in stored["own"] else "takes none"
-            raise UserError(f"{workdir} was trained with {name}={stored['own']!r}: load {need} as {name}=...")
+            need = f"give it again, as {name}=" if name in stored["own"] else f"do not give {name}="
+            whose = "one of your own" if name in stored["own"] else "the one its config names"
+            raise UserError(f"the {name} of {workdir} is {whose}: {need}")
 
 
 def _restore(program: Program, workdir: Path) -> tuple[TrainState, int]:

@@ -20,6 +20,14 @@ from orbax.checkpoint import checkpoint_managers
 from vae_jax.errors import UserError
 
 
+def _not_orbax(record) -> bool:
+    """Orbax logs the tracebacks of errors that it also raises, and that become one line here."""
+    return "orbax" not in Path(record.pathname).parts
+
+
+logging.get_absl_logger().addFilter(_not_orbax)
+
+
 def digests(tree) -> dict[str, str]:
     """{path of the leaf: digest of its dtype, shape and bytes}."""
 

@@ -74,7 +74,7 @@ def default() -> ConfigDict:
                 params="last",  # "last" | "best": the parameters that are evaluated and loaded
                 seed=0,  # of the evaluation noise and the binarization of valid and test
                 batch_size=100,  # examples per compiled call
-                samples_per_step=50,  # importance samples of each held in memory at a time
+                samples_per_step=10,  # importance samples of each held in memory at a time
             ),
             "checkpoint": _section(
                 every_epochs=5.0,

@@ -78,11 +78,15 @@ def execute(values: flags.FlagValues) -> int:
         raise UserError(f"no {need} given; for example --config=configs/mnist.py")
     workdir = Path(values.workdir) if values.workdir else default_workdir(values)
     keep_compiled()
+    sys.unraisablehook = _unraisable
     try:
         if values.mode == "train":
             api.train(values.config, workdir)
         else:
             api.evaluate(workdir, values.config)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     except Interrupted as signal:
         print(
             f"stopped by {signal} and saved in {workdir}; the same command goes on from there",
@@ -90,6 +94,12 @@ def execute(values: flags.FlagValues) -> int:
         )
         return 128 + signal.signum
     return 0
+
+
+def _unraisable(problem) -> None:
+    """When one write of a checkpoint fails, those beside it find their event loop closed and say so, each."""
+    if "Event loop is closed" not in str(problem.exc_value):
+        sys.__unraisablehook__(problem)
 
 
 def keep_compiled() -> None:

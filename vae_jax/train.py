@@ -101,8 +101,8 @@ class Log:
         before, self.pending = self.pending, None
         if before is not None:
             self._write(*before)
-        self.metrics.flush()
-        self.timing.flush()
+        self.metrics.flush(durable=True)
+        self.timing.flush(durable=True)
 
     def row(self, step: int, split: str, member: int, values: dict) -> None:
         epoch = round(step / self.program.steps_per_epoch, 4)
@@ -125,6 +125,8 @@ class Log:
         pace = (end - begin) * self.program.config.train.batch_size / (now - before)
         row = {"step": end, "wall_time_s": round(now - self.began, 3), "examples_per_s": round(pace, 1)}
         self.timing.write(row)
+        self.metrics.flush()
+        self.timing.flush()
         if np.any(self.diverged_at < 0):
             epoch = end / self.program.steps_per_epoch
             self.progress.update(end, epoch, shown["loss"], shown.get("elbo", -shown["loss"]), pace)

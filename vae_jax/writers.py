@@ -1,5 +1,6 @@
 """What a run leaves in its workdir: config.json, metrics.jsonl, timing.jsonl, results.json."""
 
+import contextlib
 import json
 import math
 import os
@@ -10,14 +11,21 @@ from pathlib import Path
 from vae_jax.errors import UserError
 
 
+@contextlib.contextmanager
+def clear_errors(path: Path):
+    """Turns what the disk says (full, read-only, ...) into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; mend that and run the same command again") from error
+
+
 def write_json(path: Path, value) -> None:
     """Whole or not at all: a temporary name, then a rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with clear_errors(path):
         temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
         temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_json(path: Path):
@@ -47,25 +55,24 @@ class Rows:
     """A .jsonl file that is appended to, and cut back to the checkpoint's step on resume."""
 
     def __init__(self, path: Path, step: int):
+        self.path, self.lines = path, []
         kept = [line for line, row in _parse(path) if row["step"] <= step]
-        try:
-            temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.tmp")
+        with clear_errors(path):
             temporary.write_text("".join(kept))
             temporary.replace(path)
-            self.file = path.open("a")
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def write(self, row: dict) -> None:
-        self.file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+        self.lines.append(json.dumps(finite(row), allow_nan=False) + "\n")
 
-    def flush(self) -> None:
-        """Onto the disk: a checkpoint must not be newer than the rows that lead to it."""
-        try:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        except OSError as error:
-            raise UserError(f"cannot write {self.file.name}: {error.strerror}") from error
+    def flush(self, durable: bool = False) -> None:
+        """Into the file; `durable` onto the disk, because no checkpoint may be newer than the rows before it."""
+        with clear_errors(self.path), self.path.open("a") as file:
+            file.write("".join(self.lines))
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        self.lines = []
 
 
 def read_rows(path: Path) -> list[dict]:
