@@ -40,7 +40,7 @@ def default() -> ConfigDict:
                 name="vae",
                 encoder="mlp",
                 hidden=(200, 200),  # layer sizes of the encoder; the decoder mirrors them
-                activation="tanh",
+                activation="relu",
                 likelihood="bernoulli",  # "bernoulli" | "gaussian"
                 sigma=1.0,  # standard deviation of the Gaussian likelihood, in units of x
                 learn_sigma=False,  # whether sigma is a parameter that starts there
@@ -52,9 +52,9 @@ def default() -> ConfigDict:
             "hypers": _section(
                 seed=0,  # of initial parameters and training noise
                 beta=1.0,  # weight of the rate
-                beta_warmup_epochs=0.0,  # beta rises linearly from 0 over so many epochs
+                beta_warmup_epochs=5.0,  # beta rises linearly from 0 over so many epochs
                 latent_dim=50,
-                learning_rate=2e-3,  # at its highest
+                learning_rate=3e-3,  # at its highest
                 lr_warmup_epochs=1.0,  # the learning rate rises linearly from 0 over so many epochs
                 lr_final_fraction=0.0,  # of learning_rate, at the end of the schedule
                 clip_norm=100.0,  # gradients with a larger global norm are scaled down to it, in nats
