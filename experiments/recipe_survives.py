@@ -23,7 +23,7 @@ from vae_jax.evaluate import make_evaluate, summarize
 from vae_jax.program import make_program
 from vae_jax.train import catch_signals, fit
 
-ACTIVATIONS = ("tanh", "relu", "gelu", "leaky_relu")
+ACTIVATIONS = ("tanh", "relu", "gelu")
 HIDDEN = ((200, 200), (500, 500))
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)
@@ -73,7 +73,7 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--data_dir", default="", help="where prepared TFDS data lies")
     parser.add_argument("--start", choices=("mean", "zero"), default="mean")
     parser.add_argument("--output", default="")

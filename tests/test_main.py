@@ -292,19 +292,30 @@ def wait_for(path, process):
     raise AssertionError(f"{path} was never written")
 
 
-def test_sigkill_at_random_moments_changes_no_bit(blobs, straight, tmp_path):
-    workdir, rng, killed = tmp_path / "run", np.random.default_rng(), 0
-    for _ in range(4):
+def wait_for_a_save(folder, process):
+    """Until orbax is in the middle of a save: its temporary folder is there. False if the process ended first."""
+    while process.poll() is None:
+        if folder.is_dir() and any("tmp" in name for name in os.listdir(folder)):
+            return True
+    return False
+
+
+def test_sigkill_at_any_moment_changes_no_bit(blobs, straight, tmp_path):
+    workdir, rng, killed, in_a_save = tmp_path / "run", np.random.default_rng(), 0, 0
+    for moment in ("random", "save", "random", "save"):
         process = start(workdir, blobs, *LONG)
-        wait_for(workdir / "metrics.jsonl", process)
-        time.sleep(rng.uniform(0, 0.6))
+        if moment == "save":
+            in_a_save += wait_for_a_save(workdir / "checkpoints", process)
+        else:
+            wait_for(workdir / "metrics.jsonl", process)
+            time.sleep(rng.uniform(0, 0.6))
         process.kill()
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
     process = start(workdir, blobs, *LONG)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert killed > 0
+    assert killed > 1 and in_a_save > 0
     assert_same_end(straight, workdir)
 
 

@@ -49,6 +49,8 @@ def train(
     if results and results["complete"] and results["step"] >= program.total_steps:
         logging.warning("%s is complete: trained to step %d and evaluated", workdir, results["step"])
     else:
+        if results:  # of a shorter training, which goes on
+            writers.write_json(workdir / "results.json", results | {"complete": False})
         with catch_signals() as stop:
             state = fit(program, dataset, workdir, stop, params)
             write_outcome(program, dataset, workdir, now["dataset"], state, stop.check)

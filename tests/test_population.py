@@ -1,0 +1,83 @@
+"""A member of a population is its single run; what happens to one member does not touch the others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import population
+from vae_jax.config import check
+from vae_jax.evaluate import make_evaluate, summarize
+from vae_jax.program import make_program
+from vae_jax.train import catch_signals, fit
+from vae_jax.writers import read_rows
+
+
+def program(config, members):
+    """The program of `config` with these members, dicts of the hyper-parameters in which they differ."""
+    config.hypers.latent_dim = max(m.get("latent_dim", config.hypers.latent_dim) for m in members)
+    single = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
+    hypers = {
+        name: jnp.asarray([m.get(name, value[0]) for m in members], value.dtype)
+        for name, value in single.hypers.items()
+    }
+    return single._replace(hypers=hypers)
+
+
+def trained(config, members, images, workdir):
+    many = program(config, members)
+    with catch_signals() as stop:
+        workdir.mkdir()
+        return many, fit(many, images, workdir, stop)
+
+
+def test_grid_of_a_single_run(config):
+    hypers = population.grid(check(config))
+    assert population.size(hypers) == 1 and population.width(hypers) == 3
+    assert hypers["seed"].dtype == hypers["latent_dim"].dtype == jnp.int32
+    assert hypers["beta"].dtype == jnp.float32 and hypers["beta"].shape == (1,)
+
+
+def test_members_equal_their_single_runs(config, images, tmp_path):
+    members = [
+        {"latent_dim": 2, "beta": 1.0, "seed": 0},
+        {"latent_dim": 5, "beta": 4.0, "seed": 1},
+        {"latent_dim": 3, "beta": 0.5, "seed": 0, "learning_rate": 1e-3},
+    ]
+    many, state = trained(config, members, images, tmp_path / "many")
+    numbers = summarize(many, make_evaluate(many)(state.params, images.test, "test", 10), 10)
+    rows = read_rows(tmp_path / "many" / "metrics.jsonl")
+    for i, member in enumerate(members):
+        config.hypers.latent_dim = 1
+        one, alone = trained(config, [member], images, tmp_path / f"{i}")
+        (expected,) = summarize(one, make_evaluate(one)(alone.params, images.test, "test", 10), 10)
+        for name in ("elbo", "distortion", "rate", "nll"):
+            np.testing.assert_allclose(numbers[i][name], expected[name], rtol=2e-3)
+        theirs = [r["loss"] for r in rows if r["member"] == i and r["split"] == "train"]
+        ours = [r["loss"] for r in read_rows(tmp_path / f"{i}" / "metrics.jsonl") if r["split"] == "train"]
+        np.testing.assert_allclose(theirs, ours, rtol=2e-3)
+
+
+def test_a_member_that_diverges_is_frozen_and_the_others_are_untouched(config, images, tmp_path):
+    config.hypers.lr_warmup_epochs = 0.0
+    good = [{"seed": 0}, {"seed": 1}]
+    _, alone = trained(config, [*good, {"seed": 2}], images, tmp_path / "alone")
+    _, beside = trained(config, [*good, {"seed": 2, "learning_rate": 1e20}], images, tmp_path / "beside")
+    assert (beside.diverged_at[:2] == -1).all() and beside.diverged_at[2] >= 0
+    for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(beside.params), strict=True):
+        np.testing.assert_array_equal(a[:2], b[:2])
+        assert np.isfinite(b).all()
+    rows = read_rows(tmp_path / "beside" / "metrics.jsonl")
+    assert max(r["step"] for r in rows if r["member"] == 0) == 30
+    assert max(r["step"] for r in rows if r["member"] == 2 and r["split"] == "train") < 30
+
+
+def test_inactive_units_stay_at_zero_in_the_moments_and_at_their_start_in_the_parameters(config, images, tmp_path):
+    many, state = trained(config, [{"latent_dim": 2}, {"latent_dim": 5}], images, tmp_path / "run")
+    first = jax.jit(population.lift(many.steps.init))(many.hypers)
+    mean = state.params["encoder"]["mean"]["kernel"]  # [N, Z, hidden]
+    np.testing.assert_array_equal(mean[0, 2:], first.params["encoder"]["mean"]["kernel"][0, 2:])
+    assert (mean[0, :2] != first.params["encoder"]["mean"]["kernel"][0, :2]).any()
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == mean.shape]
+    assert len(moments) == 4  # first and second, of the heads for mean and logvar
+    for moment in moments:
+        assert (moment[0, 2:] == 0).all() and (moment[0, :2] != 0).any() and (moment[1] != 0).any()
