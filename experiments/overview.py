@@ -1,7 +1,7 @@
 """The picture at the top of the README, from a finished run of configs/mnist.py.
 
-    python3 -m vae_jax.main --config=configs/mnist.py
-    python3 experiments/overview.py --workdir=runs/mnist --output=experiments/mnist/overview.png
+python3 -m vae_jax.main --config=configs/mnist.py
+python3 experiments/overview.py --workdir=runs/mnist --output=experiments/mnist/overview.png
 """
 
 import argparse

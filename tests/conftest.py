@@ -10,6 +10,13 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+from vae_jax import sharding  # noqa: E402  after the number of devices is set
+
+# Eight virtual devices share the machine's cores: tests use one, unless they name more.
+_make_mesh = sharding.make_mesh
+sharding.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
@@ -40,9 +47,11 @@ def config():
 
     config = default()
     config.model.hidden = (16,)
+    config.model.activation = "tanh"
     config.hypers.latent_dim = 3
     config.hypers.learning_rate = 0.03
     config.hypers.lr_warmup_epochs = 0.2
+    config.hypers.beta_warmup_epochs = 0.5
     config.train.batch_size = 20
     config.train.num_epochs = 3.0
     config.train.steps_per_call = 5

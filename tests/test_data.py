@@ -348,9 +348,9 @@ def test_what_the_user_named_is_not_replaced(tmp_path):
     data.load("mnist", source="embedded", num_valid=100)
     load = partial(data.load, "mnist", num_valid=100)
     for source in ("auto", "tfds"):
-        _refused(r"data\.data_dir: no prepared mnist in .*nowhere", load, source=source, data_dir="nowhere")
+        _refused(r"data\.data_dir: nowhere is not a folder", load, source=source, data_dir="nowhere")
     for source in ("auto", "official"):
-        _refused(r"data\.manual_dir: there is no train-images", load, source=source, manual_dir="nowhere")
+        _refused(r"data\.manual_dir: there is no train-images", load, source=source, manual_dir=str(tmp_path))
     _refused(r'data\.source="tfds": no prepared mnist in .*tensorflow_datasets', load, source="tfds")
     folder = tmp_path / "tfds" / "mnist" / "3.0.1"
     folder.mkdir(parents=True)

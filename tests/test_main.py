@@ -59,7 +59,7 @@ def test_it_trains_and_says_that_it_is_complete(command, tmp_path, caplog):
     assert results["members"][0]["test"]["nll_samples"] == 3
     assert command("--mode=evaluate", config=None, tiny=False)[0] == 0  # with the stored config
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["members"][0]["test"]["nll_samples"] == 2
+    assert results["members"][0]["test"]["nll_samples"] == 3
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from vae_jax import config as settings
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.likelihoods import LIKELIHOODS
-from vae_jax.outcome import write_outcome
-from vae_jax.program import Program, make_program
+from vae_jax.outcome import print_summary, write_outcome
+from vae_jax.program import Program, chosen_params, make_program
 from vae_jax.run import Run
-from vae_jax.step import chosen_params
 from vae_jax.train import catch_signals, fit
 from vae_jax.types import Model, Objective, TrainState
 
@@ -43,12 +42,14 @@ def train(
     """
     workdir = Path(workdir)
     program, dataset, now = _prepare(config, workdir, model, objective, dataset)
-    params, init_from = _initial_params(program, workdir)
-    now = record.open_workdir(workdir, now | {"init_from": init_from})
-    results = writers.read_json(workdir / "results.json")
-    if results and results["complete"] and results["step"] >= program.total_steps:
-        logging.warning("%s is complete: trained to step %d and evaluated", workdir, results["step"])
+    stored, results = record.read_record(workdir), writers.read_json(workdir / "results.json")
+    if stored and results and results["complete"] and results["step"] >= program.total_steps:
+        record.check_same_run(workdir, stored, now)
+        logging.warning("%s is complete; to evaluate it with other settings, use --mode=evaluate", workdir)
+        print_summary(results, workdir)
     else:
+        params, init_from = _initial_params(program, workdir)
+        now = record.open_workdir(workdir, now | {"init_from": init_from})
         if results:  # of a shorter training, which goes on
             writers.write_json(workdir / "results.json", results | {"complete": False})
         with catch_signals() as stop:
@@ -71,9 +72,10 @@ def evaluate(
     program, dataset, now = _prepare(config, workdir, model, objective, dataset)
     record.check_same_run(workdir, stored, now)
     state, _ = _restore(program, workdir)
+    now = record.open_workdir(workdir, now)
     with catch_signals() as stop:
         write_outcome(program, dataset, workdir, now["dataset"], state, stop.check)
-    return load(workdir, model=model, objective=objective, params=program.config.eval.params)
+    return load(workdir, model=model, objective=objective)
 
 
 def load(
@@ -110,6 +112,9 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[Program,
     """Checks everything that can be checked before work begins."""
     given = {"model": model, "objective": objective, "dataset": dataset}
     own = [name for name, value in given.items() if value is not None]
+    stored = record.read_record(workdir)
+    if stored and "dataset" in stored["own"] and dataset is None:
+        raise UserError(f"the dataset of {workdir} is one of your own: give it again, as dataset=")
     config = settings.check(config, own_hypers=model is not None or objective is not None)
     dataset = dataset or _load_data(config, workdir)
     _check_data(config, dataset, own)
@@ -123,7 +128,9 @@ def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
     fields, stored = config.data, record.read_record(workdir)
     source = fields.source
     if source == "auto" and stored and stored["dataset"]["name"] == fields.name and "dataset" not in stored["own"]:
-        source = stored["dataset"]["source"]  # "file" stands for itself
+        source = stored["dataset"]["source"]
+        if source == "embedded" and fields.name == "mnist":
+            logging.warning("%s began on the embedded subset and stays there: for MNIST, use a new --workdir", workdir)
     return data.load(
         fields.name,
         source=source,
@@ -148,7 +155,8 @@ def _check_data(config: ConfigDict, dataset: Dataset, own: list[str]) -> None:
     if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:
         raise UserError(
             f"data.binarize is {config.data.binarize!r}, but the values of {dataset.name} lie in "
-            f"[{low:g}, {high:g}]: scale them to [0, 1] or set data.binarize to 'none'"
+            f"[{low:g}, {high:g}]: scale them to [0, 1], or set data.binarize to 'none' and model.likelihood to "
+            "'gaussian'"
         )
     if "model" in own:
         return
@@ -156,7 +164,7 @@ def _check_data(config: ConfigDict, dataset: Dataset, own: list[str]) -> None:
     if not support[0] <= low <= high <= support[1]:
         raise UserError(
             f"the values of {dataset.name} lie in [{low:g}, {high:g}], outside the range [{support[0]:g}, "
-            f"{support[1]:g}] of model.likelihood {config.model.likelihood!r}: scale them or use 'gaussian'"
+            f"{support[1]:g}] of model.likelihood {config.model.likelihood!r}: scale them to it, or use 'gaussian'"
         )
     if config.model.likelihood == "bernoulli" and config.data.binarize == "none":
         logging.warning("a Bernoulli likelihood on grey values is not a likelihood: do not compare these numbers")

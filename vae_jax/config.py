@@ -54,9 +54,9 @@ def default() -> ConfigDict:
                 beta=1.0,  # weight of the rate
                 beta_warmup_epochs=5.0,  # beta rises linearly from 0 over so many epochs
                 latent_dim=50,
-                learning_rate=3e-3,  # at its highest
+                learning_rate=3e-3,  # before warm-up and decay
                 lr_warmup_epochs=1.0,  # the learning rate rises linearly from 0 over so many epochs
-                lr_final_fraction=0.0,  # of learning_rate, at the end of the schedule
+                lr_final_fraction=0.01,  # of learning_rate, at the end of the schedule and beyond
                 clip_norm=100.0,  # gradients with a larger global norm are scaled down to it, in nats
             ),
             "train": _section(
@@ -167,11 +167,26 @@ def check(config: ConfigDict, own_hypers: bool = False) -> ConfigDict:
         _check_value(name, value)
     if given["train.schedule_epochs"] == 0:
         given["train.schedule_epochs"] = given["train.num_epochs"]
+    _check_together(given)
     sections = {name.split(".")[0]: {} for name in given}
     for name, value in given.items():
         section, field = name.split(".", 1)
         sections[section][field] = value
     return ConfigDict(sections).lock()
+
+
+def _check_together(given: dict) -> None:
+    beyond = given["train.num_epochs"] > given["train.schedule_epochs"]
+    if beyond and given["train.lr_decay"] != "constant" and given["hypers.lr_final_fraction"] == 0:
+        raise UserError(
+            "train.num_epochs goes beyond train.schedule_epochs, where hypers.lr_final_fraction 0 makes the learning "
+            "rate 0: start another run, from this one's parameters, with train.init_from"
+        )
+    if given["eval.params"] == "best" and given["hypers.beta_warmup_epochs"] >= given["train.num_epochs"]:
+        raise UserError(
+            "eval.params is 'best', but no validation counts before hypers.beta_warmup_epochs "
+            f"({given['hypers.beta_warmup_epochs']:g}) are over: train longer or warm up faster"
+        )
 
 
 def _typed(name: str, value, like):

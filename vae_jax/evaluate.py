@@ -31,18 +31,16 @@ def make_evaluate(program: Program) -> Callable:
         return population.lift(one)(params, hypers)
 
     def evaluate(params, split: Split, name: str, num_samples: int, check: Callable = lambda: None) -> Bound:
-        size, blocks = min(evaluation.batch_size, split.num), []
+        blocks, size, samples = [], evaluation.batch_size, min(num_samples, evaluation.samples_per_step)
         params = sharding.place(mesh, params, "member")
         for start in range(0, split.num, size):
-            check()
             # The last block is filled up with the last example, whose copies are cut off again below.
             positions = np.minimum(np.arange(start, start + size), split.num - 1)
-            x = split.take(positions).reshape(size, -1)
-            x, where = sharding.place(
-                mesh, (x, positions.astype(np.int32)), "data" if size == evaluation.batch_size else None
-            )
-            samples = min(num_samples, evaluation.samples_per_step)
+            x = sharding.place(mesh, split.take(positions).reshape(size, -1), "data")
+            where = sharding.place(mesh, positions.astype(np.int32), "data")
             blocks.append(block(params, hypers, x, where, name, num_samples, samples))
+            jax.block_until_ready(blocks[-2:-1])  # one block ahead and no more, so that check() comes in time
+            check()
         join = lambda *parts: np.concatenate([np.asarray(p) for p in parts], axis=1)[:, : split.num]  # noqa: E731
         return jax.tree.map(join, *blocks)
 

@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from vae_jax import config as settings
+from vae_jax import record
 from vae_jax.errors import UserError
 
 
@@ -21,7 +22,8 @@ def run(argv: list[str]) -> int:
     try:
         values = parse(argv)
         if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
+            fields = "\n".join(f"  --config.{k}={v!r}" for k, v in settings.flatten(settings.default()).items())
+            print(f"{__doc__}\n{values.get_help()}\nthe config's fields and defaults:\n{fields}")
             return 0
         return execute(values)
     except UserError as error:
@@ -59,12 +61,25 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
+def stored_config(workdir: Path, values: flags.FlagValues):
+    """The config of the run in `workdir` with the command's overrides; the command's own config without a run."""
+    stored = record.read_record(workdir)
+    if stored is None:
+        return values.config
+    config = record.read_config(stored).unlock()
+    overrides = {} if values.config is None else config_flags.get_override_values(values["config"])
+    for name, value in overrides.items():
+        section, field = name.split(".", 1)
+        config[section][field] = value
+    return config
+
+
 def default_workdir(values: flags.FlagValues) -> Path:
     """runs/<config name>[,<overrides>]; overrides that may differ between two runs of one workdir do not count."""
     overrides = config_flags.get_override_values(values["config"])
     parts = [Path(config_flags.get_config_filename(values["config"])).stem]
-    for name, value in overrides.items():
-        if not name.startswith(("eval.", "checkpoint.")):
+    for name, value in sorted(overrides.items()):
+        if not name.startswith(record.FREE) or name == "data.path":
             parts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+-]+', '_', str(value)).strip('_')}")
     return Path("runs", ",".join(parts))
 
@@ -83,7 +98,7 @@ def execute(values: flags.FlagValues) -> int:
         if values.mode == "train":
             api.train(values.config, workdir)
         else:
-            api.evaluate(workdir, values.config)
+            api.evaluate(workdir, stored_config(workdir, values))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

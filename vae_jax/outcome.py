@@ -10,9 +10,8 @@ from vae_jax import plots, population, writers
 from vae_jax.data import Dataset
 from vae_jax.evaluate import make_evaluate, summarize
 from vae_jax.evaluation.likelihood import Bound
-from vae_jax.program import Program
+from vae_jax.program import Program, chosen_params
 from vae_jax.run import Run
-from vae_jax.step import chosen_params
 from vae_jax.types import TrainState
 
 
@@ -42,13 +41,15 @@ def write_outcome(
         "epoch": step / program.steps_per_epoch,
         "wall_time_s": timing[-1]["wall_time_s"] if timing else None,
         "examples_per_s": float(np.median([row["examples_per_s"] for row in timing])) if timing else None,
-        "complete": step >= program.total_steps,
+        "complete": False,
         "eval": {"params": config.eval.params, "seed": config.eval.seed},
         "members": [_member(program, state, numbers, i) for i in range(population.size(program.hypers))],
     }
     run = Run(workdir, program, population.member(params, 0), population.member(program.hypers, 0), step, results)
-    draw_pictures(run, dataset, bounds, results)
     writers.write_json(workdir / "results.json", results)
+    print("drawing", flush=True)
+    draw_pictures(run, dataset, bounds, results)
+    writers.write_json(workdir / "results.json", results | {"complete": step >= program.total_steps})
     print_summary(results, workdir)
 
 
@@ -64,16 +65,18 @@ def _member(program: Program, state: TrainState, numbers: dict, i: int) -> dict:
 def draw_pictures(run: Run, dataset: Dataset, bounds: dict[str, Bound], results: dict) -> None:
     """samples, reconstructions, latents and curves, as PNG files in the workdir."""
     workdir, data = run.workdir, results["dataset"]
-    about = f"{data['name']} ({data['source']}), epoch {results['epoch']:.4g}, beta {float(run.hypers['beta']):g}"
+    rows = [row for row in writers.read_rows(workdir / "metrics.jsonl") if row["member"] == 0]
+    beta = next(row["beta"] for row in reversed(rows) if row["split"] == "train")
+    about = f"{_name(data)}, epoch {results['epoch']:.4g}, beta {beta:.3g}"
     rng = jax.random.key(run.config.eval.seed)
     sample_rng, reconstruct_rng = jax.random.split(rng)
     plots.samples(workdir / "samples.png", np.asarray(run.sample(sample_rng, 64)), f"E[x|z], z ~ p(z)\n{about}")
-    originals = dataset.test.take(np.arange(min(20, dataset.test.num)))
+    shown = np.unique(np.linspace(0, dataset.test.num - 1, 20).astype(int))  # the split may be sorted by label
+    originals = dataset.test.take(shown)
     decoded = np.asarray(run.reconstruct(reconstruct_rng, originals))
     scale = 255.0 if originals.dtype == np.uint8 else 1.0
     title = f"test examples, and E[x|z] at one z ~ q(z|x)\n{about}"
     plots.reconstructions(workdir / "reconstructions.png", originals / scale, decoded, title)
-    rows = [row for row in writers.read_rows(workdir / "metrics.jsonl") if row["member"] == 0]
     plots.curves(workdir / "curves.png", rows, about)
     means = getattr(bounds["test"].posterior, "mean", None)
     if means is not None:
@@ -82,10 +85,16 @@ def draw_pictures(run: Run, dataset: Dataset, bounds: dict[str, Bound], results:
         plots.latents(workdir / "latents.png", means, dataset.test.labels(np.arange(len(means))), title)
 
 
+def _name(data: dict) -> str:
+    """The dataset as it may be called: a subset never by the name of the whole."""
+    subset = data["name"] == "mnist" and data["source"] == "embedded"
+    return "5,000 training digits of MNIST, a SUBSET (embedded)" if subset else f"{data['name']} ({data['source']})"
+
+
 def print_summary(results: dict, workdir: Path) -> None:
     data = results["dataset"]
     print(
-        f"{data['name']} ({data['source']}): {data['num_train']:,} train, {data['num_valid']:,} valid, "
+        f"{_name(data)}: {data['num_train']:,} train, {data['num_valid']:,} valid, "
         f"{data['num_test']:,} test examples; binarization {data['binarization']}"
     )
     for i, member in enumerate(results["members"]):

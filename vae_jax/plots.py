@@ -13,13 +13,14 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def _show(axis, x: np.ndarray) -> None:
-    """One example: an image [H, W, 1 or 3], or else its values as a curve."""
+def _show(axis, x: np.ndarray, limits: tuple[float, float]) -> None:
+    """One example: an image [H, W, 1 or 3], or else its values as a curve between `limits`."""
     if x.ndim == 3 and x.shape[-1] in (1, 3):
         axis.imshow(np.clip(x, 0, 1).squeeze(), cmap="gray_r" if x.shape[-1] == 1 else None, vmin=0, vmax=1)
         axis.set_axis_off()
     else:
         axis.plot(x.ravel(), linewidth=0.8)
+        axis.set_ylim(limits)
         axis.set_xticks([])
         axis.set_yticks([])
 
@@ -29,7 +30,7 @@ def samples(path: Path, images: np.ndarray, title: str) -> None:
     side = math.isqrt(len(images))
     figure, axes = _figure(0.7 * side, 0.7 * side + 0.4, side, side)
     for axis, image in zip(axes.flat, images, strict=False):
-        _show(axis, image)
+        _show(axis, image, (images.min(), images.max()))
     figure.suptitle(title, fontsize=9)
     figure.savefig(path)
 
@@ -39,11 +40,12 @@ def reconstructions(path: Path, originals: np.ndarray, decoded: np.ndarray, titl
     columns = 10
     pairs = max(1, len(originals) // columns)
     columns = min(columns, len(originals))
+    limits = (min(originals.min(), decoded.min()), max(originals.max(), decoded.max()))
     figure, axes = _figure(0.75 * columns + 0.6, 1.5 * pairs + 0.4, 2 * pairs, columns)
     for i in range(pairs * columns):
         row, column = divmod(i, columns)
-        _show(axes[2 * row, column], originals[i])
-        _show(axes[2 * row + 1, column], decoded[i])
+        _show(axes[2 * row, column], originals[i], limits)
+        _show(axes[2 * row + 1, column], decoded[i], limits)
     for row in range(2 * pairs):
         label = ("x", "decoded")[row % 2]
         axes[row, 0].text(-0.15, 0.5, label, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=7)
@@ -57,14 +59,17 @@ def _plane(means: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, tu
         return np.concatenate([means, np.zeros_like(means)], 1), ("z[0]", "")
     if means.shape[1] == 2:
         return means, ("z[0]", "z[1]")
-    if labels is not None and len(np.unique(labels)) > 2:
+    if labels is not None and 2 < len(np.unique(labels)) < len(labels):
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-        analysis = LinearDiscriminantAnalysis(n_components=2)
-        return analysis.fit_transform(means, labels), tuple(f"linear discriminant {i} of the labels" for i in (1, 2))
+        points = LinearDiscriminantAnalysis(n_components=2).fit_transform(means, labels)
+        if points.shape[1] == 2:  # fewer where the classes' means lie on a line
+            return points, tuple(f"linear discriminant {i} of the labels" for i in (1, 2))
     centred = means - means.mean(0)
+    if len(means) == 1:
+        return means[:, :2], ("z[0]", "z[1]")
     _, scale, directions = np.linalg.svd(centred, full_matrices=False)
-    share = scale**2 / np.sum(scale**2)
+    share = scale**2 / max(np.sum(scale**2), 1e-12)
     return centred @ directions[:2].T, tuple(
         f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)
     )
@@ -74,11 +79,13 @@ def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str
     """Posterior means [n, Z], coloured by label, in a plane: z itself where it is 2-D, else the linear
     discriminants of the labels or, without labels, the principal components."""
     points, names = _plane(means, labels)
+    size = 3 if len(points) > 2000 else 12
     figure, axes = _figure(6.4, 5.6)
     axis = axes[0, 0]
     kinds = None if labels is None else np.unique(labels)
     if kinds is None or len(kinds) > 20:
-        drawn = axis.scatter(*points.T, c=labels, s=3, linewidths=0, alpha=0.6, cmap="viridis")
+        colours = {} if labels is None else {"c": labels, "cmap": "viridis"}
+        drawn = axis.scatter(*points.T, s=size, linewidths=0, alpha=0.6, **colours)
         if labels is not None:
             figure.colorbar(drawn, ax=axis, label="label")
     else:
@@ -87,7 +94,7 @@ def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str
         colours = colormaps["tab10" if len(kinds) <= 10 else "tab20"].colors
         for colour, kind in zip(colours, kinds, strict=False):
             chosen = labels == kind
-            axis.scatter(*points[chosen].T, s=3, linewidths=0, alpha=0.6, color=colour, label=str(kind))
+            axis.scatter(*points[chosen].T, s=size, linewidths=0, alpha=0.6, color=colour, label=str(kind))
         axis.legend(markerscale=4, fontsize=8, title="label", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.set(xlabel=names[0], ylabel=names[1])
     axis.set_title(title, fontsize=9)

@@ -7,11 +7,12 @@ import jax
 from ml_collections import ConfigDict
 
 from vae_jax import population
+from vae_jax.errors import UserError
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import make_model
 from vae_jax.objectives import make_objective
 from vae_jax.step import Steps, make_steps
-from vae_jax.types import Hypers, Model, Objective
+from vae_jax.types import Hypers, Model, Objective, TrainState
 
 
 class Program(NamedTuple):
@@ -36,6 +37,20 @@ class Program(NamedTuple):
         """Whether log p(x) is the log of a probability mass, so that bits per dimension mean something."""
         mass = self.config.model.name == "vae" and LIKELIHOODS[self.config.model.likelihood](self.config.model).mass
         return mass and self.config.data.binarize != "none"
+
+
+def chosen_params(state: TrainState, which: str):
+    """The parameters [N, ...] that eval.params names: "last", or "best" by validation after beta's warm-up.
+
+    Raises:
+      UserError: no validation has counted yet.
+    """
+    if which == "best" and min(state.best.step) < 0:
+        raise UserError(
+            "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs are over; "
+            "train longer, or set eval.params to 'last'"
+        )
+    return state.best.params if which == "best" else state.params
 
 
 def make_program(

@@ -103,7 +103,7 @@ def check_same_run(workdir: Path, before: dict, now: dict) -> None:
     differ += [f"{name} given as an object" for name in set(before["own"]) ^ set(now["own"])]
     if differ:
         hint = ""
-        if any(d.startswith("train.schedule_epochs") for d in differ):
+        if all(d.startswith("train.schedule_epochs") for d in differ):
             hint = f" (to train longer, keep --config.train.schedule_epochs={old['train.schedule_epochs']:g})"
         raise UserError(f"{workdir} holds a different run: {'; '.join(differ)}{hint}; choose another --workdir")
     for part in ("versions", "devices"):

@@ -33,11 +33,6 @@ def binarize(x: jax.Array, mode: str, keys: jax.Array) -> jax.Array:
     return (x > 0.5).astype(jnp.float32) if mode == "threshold" else x
 
 
-def chosen_params(state: TrainState, which: str):
-    """The parameters that eval.params names: "last", or "best" by validation once beta's warm-up is over."""
-    return state.best.params if which == "best" else state.params
-
-
 def make_steps(config, model: Model, objective: Objective, steps_per_epoch: float) -> Steps:
     """The steps of one member, closed over what is static in the config."""
     tx = optim.make_tx(config.train)

@@ -151,6 +151,8 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
     start, state = restored or (0, initial_state(program, params))
     state = sharding.place(mesh, state, "member")
     log = Log(workdir, program, start)
+    device = jax.devices()[0].device_kind
+    print(f"{workdir}: training from step {start:,} to {program.total_steps:,} on {mesh.size} x {device}", flush=True)
     bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
     batches = stream.chunks(
         dataset.train,

@@ -97,8 +97,8 @@ class Progress:
     """A bar on a terminal, a plain line every `seconds` elsewhere."""
 
     def __init__(self, total: int, start: int, seconds: float = 10.0):
-        self.total, self.start, self.seconds = total, start, seconds
-        self.began = self.printed = time.monotonic()
+        self.total, self.first, self.seconds = total, None, seconds
+        self.printed = time.monotonic()
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -112,9 +112,15 @@ class Progress:
             self.bar.update(step - self.bar.n)
         elif time.monotonic() - self.printed >= self.seconds or step == self.total:
             self.printed = time.monotonic()
-            pace = (self.printed - self.began) / max(step - self.start, 1)
-            left = time.strftime("%H:%M:%S", time.gmtime(pace * (self.total - step)))
-            print(f"step {step}/{self.total}  {text}  {left} left", file=sys.stderr, flush=True)
+            print(f"step {step}/{self.total}  {text}  {self._left(step)} left", file=sys.stderr, flush=True)
+
+    def _left(self, step: int) -> str:
+        """The time left, at the pace since the first update: what came before it is compilation."""
+        first_step, began = self.first = self.first or (step, time.monotonic())
+        if step == first_step and step < self.total:
+            return "some time"
+        pace = (time.monotonic() - began) / max(step - first_step, 1)
+        return time.strftime("%H:%M:%S", time.gmtime(pace * (self.total - step)))
 
     def close(self) -> None:
         if self.bar is not None:

@@ -65,7 +65,7 @@ def load(
     root = cache.root(cache_dir)
     counts = {"num_valid": num_valid, "num_test": num_test}
     if name == "file":
-        return assemble(name, "file", user_file.read(path, root), **counts)
+        return assemble(Path(path).name, "file", user_file.read(path, root), **counts)
     if name == "digits":
         counts["num_test"] = num_test or _DIGITS_NUM_TEST
         return assemble(name, "embedded", cache.cached(root, "digits-v1", _digits), **counts, stratify=True)
@@ -87,7 +87,12 @@ def _mnist(source: str, data_dir: str, manual_dir: str, root: Path) -> tuple[str
         "tfds": lambda: mnist_files.read_prepared(data_dir),
         "official": lambda: mnist_files.read_official(manual_dir, root / "downloads", network=network),
     }
+    named = {"tfds": data_dir, "official": manual_dir}
     wanted = [s for s in readers if source in ("auto", s)]
+    wanted = [s for s in wanted if named[s]] or wanted  # a folder that is named is where to look
+    for s in wanted:
+        if named[s] and not Path(named[s]).is_dir():
+            raise UserError(f"data.{'data_dir' if s == 'tfds' else 'manual_dir'}: {named[s]} is not a folder")
     for s in wanted:
         if (data := cache.read(root, f"mnist-{s}-v1")) is not None:
             return s, data
