@@ -152,3 +152,17 @@ def test_a_save_that_fails_in_the_background_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(writer.manager, "close", lambda: (_ for _ in ()).throw(error))
     with pytest.raises(UserError, match="disk full"), writer:
         writer.save(1, state(1.0))
+
+
+def test_a_digest_covers_shape_and_type():
+    one = checkpoints.digests({"a": np.zeros(4, np.float32)})
+    assert one != checkpoints.digests({"a": np.zeros((2, 2), np.float32)})
+    assert one != checkpoints.digests({"a": np.zeros(4, np.int32)})
+
+
+def test_checkpoints_that_cannot_be_loaded_stay_where_they_are(folder):
+    other = abstract()._replace(params={"encoder": jax.ShapeDtypeStruct((2,), jnp.float32)})
+    for _ in range(2):
+        with pytest.raises(UserError, match="or of another model"):
+            checkpoints.restore(folder, other, set_aside=True)
+    assert_restored(folder, 3)

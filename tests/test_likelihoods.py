@@ -62,3 +62,10 @@ def test_gradients_match_finite_differences():
         check_grads(lambda out: bernoulli().log_prob({}, out, x), (out,), order=2, modes="rev", rtol=1e-5)
         normal, theta = gaussian(0.5, True), {"log_sigma": jnp.asarray(-0.7)}
         check_grads(lambda t, out: normal.log_prob(t, out, x), (theta, out), order=2, modes="rev", rtol=1e-5)
+
+
+def test_a_learned_sigma_is_the_spread_of_the_samples():
+    likelihood, out = gaussian(1.0, True), jnp.zeros((3, 1))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    samples = jax.vmap(lambda k: likelihood.sample({"log_sigma": jnp.log(0.1)}, k, out))(keys)
+    np.testing.assert_allclose(samples.std(0), 0.1, rtol=0.05)

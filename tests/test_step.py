@@ -138,3 +138,66 @@ def test_no_key_is_used_twice(config):
     with jax.debug_key_reuse(True):
         state = p.steps.init(h)
         jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))
+
+
+def test_cosine_is_a_cosine(config):
+    config.train.schedule_epochs = 10.0
+    at = optim.make_schedule(config.train, steps_per_epoch=10.0)
+    expected = 2.0 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi / 4)))
+    np.testing.assert_allclose(at(hypers(), 25)["learning_rate"], expected, rtol=1e-6)
+
+
+def test_a_step_moves_by_the_scheduled_learning_rate(config):
+    """Adam's first step has the size of the learning rate in every parameter with a gradient."""
+    config.hypers.lr_warmup_epochs, config.hypers.learning_rate, config.hypers.clip_norm = 10.0, 0.1, 1e9
+    p = program(config)  # a hundred steps of warm-up
+    h = one(p)
+    state = p.steps.init(h)
+    new, metrics = jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))
+    moved = max(
+        float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (state.params, new.params)), strict=True)
+    )
+    np.testing.assert_allclose(moved, 0.1 / 100, rtol=1e-3)
+    np.testing.assert_allclose(metrics["learning_rate"], 0.1 / 100, rtol=1e-3)
+    assert not metrics["clipped"] and metrics["grad_norm"] > 0
+
+
+def test_clipped_is_logged(config):
+    config.hypers.clip_norm = 1e-3
+    p = program(config)
+    assert p.steps.train(p.steps.init(one(p)), one(p), jnp.asarray(X), jnp.arange(20))[1]["clipped"]
+
+
+def test_the_objective_gets_all_samples_and_a_key_of_its_own(config):
+    from vae_jax.types import Objective
+
+    config.objective.num_samples = 3
+    seen = {}
+
+    def loss(params, draws, x, rng, hypers):
+        draw = draws()
+        seen["shape"], seen["z"] = draw.log_w.shape, draw.z
+        return jnp.mean(draw.distortion), {"noise": jax.random.normal(rng, draw.z.shape[-1:])[0]}
+
+    p = program(config, objective=Objective(lambda rng, hypers: {}, loss))
+    state, metrics = p.steps.train(p.steps.init(one(p)), one(p), jnp.asarray(X), jnp.arange(20))
+    assert seen["shape"] == (20, 3)
+    assert np.isfinite(metrics["noise"]) and state.step == 1
+
+
+def test_evaluation_noise_belongs_to_the_eval_seed_and_the_split(config):
+    def bounds(seed, eval_seed, split):
+        config.eval.seed = eval_seed
+        p = program(config)
+        params = p.steps.init(one(p)).params
+        h = one(p) | {"seed": jnp.int32(seed)}
+        return np.asarray(p.steps.evaluate(params, h, jnp.asarray(X), jnp.arange(50), split, 4, 2).log_p)
+
+    first = bounds(0, 0, "test")
+    np.testing.assert_array_equal(first, bounds(1, 0, "test"))  # members are compared on the same noise
+    assert (first != bounds(0, 1, "test")).any() and (first != bounds(0, 0, "valid")).any()
+
+
+def test_evaluation_binarizes_with_another_key_than_it_draws_with():
+    keys = rng.of_split(0, "test")
+    assert (jax.random.key_data(keys.binarize) != jax.random.key_data(keys.epsilon)).any()

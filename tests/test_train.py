@@ -109,7 +109,50 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
         assert n["nll"] < -n["elbo"] and n["nll_samples"] == 20 and n["nll_stderr"] > 0
         assert n["bits_per_dim"] == pytest.approx(n["nll"] / 30 / np.log(2))
         assert 0 <= n["active_units"] <= 3
-    assert member["test"]["num_examples"] == 60
+    assert member["test"]["num_examples"] == 60 and member["valid"]["num_examples"] == 40
+
+
+def test_results_are_those_of_numpy(finished):
+    run, _, images = finished
+    from vae_jax.evaluate import make_evaluate
+
+    program = make_program(run.config, np.zeros((6, 5, 1)), 200)
+    params = jax.tree.map(lambda a: a[None], run.params)
+    for name in ("valid", "test"):
+        bound = make_evaluate(program)(params, getattr(images, name), name, 20)
+        log_p = np.asarray(bound.log_p[0], np.float64)
+        found = run.results["members"][0][name]
+        np.testing.assert_allclose(found["nll"], -log_p.mean(), rtol=1e-6)
+        np.testing.assert_allclose(found["nll_stderr"], log_p.std(ddof=1) / np.sqrt(len(log_p)), rtol=1e-6)
+        np.testing.assert_allclose(found["rate"], bound.rate[0].sum(-1).mean(), rtol=1e-5)
+
+
+def test_last_and_best_are_what_they_say(finished):
+    _, workdir, _ = finished
+    last, best = (jax.tree.leaves(vae_jax.load(workdir, params=p).params) for p in ("last", "best"))
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    elbos = {r["step"]: r["elbo"] for r in rows if r["split"] == "valid"}
+    step = max(elbos, key=elbos.get)
+    assert vae_jax.load(workdir).results["members"][0]["best_step"] == step
+    same = all((a == b).all() for a, b in zip(last, best, strict=True))
+    assert same == (step == 30)
+    with pytest.raises(UserError, match="bset"):
+        vae_jax.load(workdir, params="bset")
+
+
+def test_test_data_changes_nothing_but_the_test_numbers(finished, config, images, tmp_path):
+    _, straight, _ = finished
+    blank = images._replace(test=images.test._replace(x=np.zeros_like(images.test.x)))
+    vae_jax.train(config, tmp_path / "run", dataset=blank)
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_the_order_of_examples_belongs_to_the_data_seed(finished, config, images, tmp_path):
+    _, straight, _ = finished
+    config.data.seed, config.train.num_epochs, config.train.schedule_epochs = 1, 0.5, 3.0
+    vae_jax.train(config, tmp_path / "run", dataset=images)
+    ours, theirs = ((w / "metrics.jsonl").read_text().splitlines()[0] for w in (tmp_path / "run", straight))
+    assert ours != theirs
 
 
 def test_results_agree_with_the_run_in_python(finished):

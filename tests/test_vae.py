@@ -193,3 +193,44 @@ def test_loss_is_the_sum_over_values_and_units_and_the_mean_over_examples():
     q = jax.vmap(lambda x: model.encode(params, x, hypers(3)))(X)
     kl = 0.5 * np.sum(q.mean**2 + np.exp(q.logvar) - 1 - q.logvar, axis=1)
     np.testing.assert_allclose(metrics["rate"], np.mean(kl), rtol=1e-4)
+
+
+def test_inactive_units_count_in_no_density_and_no_sample():
+    wide, narrow = small(6), small(2)
+    params = [m.init(jax.random.key(0), hypers(2)) for m in (wide, narrow)]
+    z = jnp.array([0.3, -1.2])
+    padded = jnp.concatenate([z, jnp.zeros(4)])
+    for density in ("log_joint", "log_q"):
+        a = getattr(wide, density)(params[0], X[0], padded, hypers(2))
+        b = getattr(narrow, density)(params[1], X[0], z, hypers(2))
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    drawn = wide.sample_prior(params[0], jax.random.key(4), hypers(2))
+    assert (drawn[2:] == 0).all()
+    np.testing.assert_array_equal(drawn[:2], narrow.sample_prior(params[1], jax.random.key(4), hypers(2)))
+
+
+def test_samples_of_the_prior_are_standard_normal():
+    model = small(4)
+    params = model.init(jax.random.key(0), hypers(4))
+    z = jax.vmap(lambda k: model.sample_prior(params, k, hypers(4)))(jax.random.split(jax.random.key(1), 10_000))
+    np.testing.assert_allclose(z.mean(0), 0.0, atol=0.05)
+    np.testing.assert_allclose(z.std(0), 1.0, atol=0.05)
+
+
+def test_the_first_decoder_starts_at_the_datas_mean_and_mirrors_the_encoder():
+    config = default()
+    config.model.hidden = (8, 7)
+    x_mean = jnp.linspace(0.1, 0.9, 12).reshape(4, 3, 1)
+    model = make_model(config.model, x_mean, 3)
+    params = model.init(jax.random.key(0), hypers(3))
+    network = params["decoder"]["network"]
+    shapes = [network[f"Dense_{i}"]["kernel"].shape for i in range(3)]
+    assert shapes == [(7, 3), (8, 7), (12, 8)]
+    last = network["Dense_2"]
+    silent = network | {"Dense_2": {"kernel": 0 * last["kernel"], "bias": last["bias"]}}
+    mean = model.decode({"decoder": {"network": silent, "likelihood": {}}}, jnp.zeros(3))
+    np.testing.assert_allclose(mean, x_mean, rtol=1e-5)
+    limit = np.sqrt(6 / (12 + 8))
+    assert 0.8 * limit < np.abs(last["kernel"]).max() <= limit
+    limit = np.sqrt(6 / (7 + 3))  # scaled by the active width
+    assert 0.7 * limit < np.abs(network["Dense_0"]["kernel"]).max() <= limit

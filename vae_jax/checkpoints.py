@@ -100,26 +100,28 @@ def restore(folder: Path, abstract, set_aside: bool = False):
     """(step, state) of the newest undamaged checkpoint, or None where none was ever saved.
 
     `abstract` is the state's tree of ShapeDtypeStructs. A damaged checkpoint is named in a warning and the
-    one before is used; with `set_aside` it is moved out of the way, so that its step can be saved again.
+    one before is used; with `set_aside` it is then moved out of the way, so that its step can be saved again.
 
     Raises:
-      UserError: every checkpoint is damaged.
+      UserError: every checkpoint is damaged; all stay where they are.
     """
-    saved = steps(folder)
-    for step in saved:
+    folder, damaged = Path(folder), []
+    for step in steps(folder):
         try:
-            return step, _load(folder, step, abstract)
+            state = _load(folder, step, abstract)
         except Exception as error:  # whatever orbax meets in a damaged file
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            logging.warning("checkpoint %s is damaged (%s); using the one before", Path(folder) / str(step), reason)
-            if set_aside:
-                target = Path(folder) / f"damaged-{step}"
-                shutil.rmtree(target, ignore_errors=True)
-                (Path(folder) / str(step)).rename(target)
-    if saved:
+            logging.warning("checkpoint %s is damaged (%s); using the one before", folder / str(step), reason)
+            damaged.append(step)
+            continue
+        for other in damaged if set_aside else ():
+            shutil.rmtree(folder / f"damaged-{other}", ignore_errors=True)
+            (folder / str(other)).rename(folder / f"damaged-{other}")
+        return step, state
+    if damaged:
         raise UserError(
-            f"every checkpoint in {folder} is damaged ({', '.join(map(str, saved))}); "
-            "start again with another --workdir"
+            f"every checkpoint in {folder} is damaged ({', '.join(map(str, damaged))}) or of another model; "
+            "correct what was given, or start again with another --workdir"
         )
     return None
 

@@ -68,5 +68,5 @@ def _summarize_member(program: Program, bound: Bound, num_samples: int) -> dict:
         "nll_stderr": float(bound.log_p.std(ddof=1, dtype=np.float64) / np.sqrt(n)) if n > 1 else None,
         "nll_samples": num_samples,
         "active_units": None if means is None else latents.active_units(jnp.asarray(means)),
-        "bits_per_dim": float(nll / (num_values * np.log(2))) if program.bits_apply() else None,
+        "bits_per_dim": float(nll / (num_values * np.log(2))) if program.is_mass else None,
     }

@@ -59,7 +59,8 @@ def _plane(means: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, tu
         return np.concatenate([means, np.zeros_like(means)], 1), ("z[0]", "")
     if means.shape[1] == 2:
         return means, ("z[0]", "z[1]")
-    if labels is not None and 2 < len(np.unique(labels)) < len(labels):
+    spread = np.sum(means.std(axis=0) > 1e-6) >= 2  # no collapsed posterior
+    if labels is not None and spread and 2 < len(np.unique(labels)) < len(labels):
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
         points = LinearDiscriminantAnalysis(n_components=2).fit_transform(means, labels)

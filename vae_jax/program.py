@@ -24,6 +24,7 @@ class Program(NamedTuple):
     steps_per_epoch: float  # batches straddle epochs
     total_steps: int
     steps_per_call: int
+    is_mass: bool  # whether log p(x) is the log of a probability mass, so that bits per dimension mean something
 
     def abstract_state(self):
         """The shape of the population's state, without computing it."""
@@ -33,11 +34,6 @@ class Program(NamedTuple):
         """So many epochs in whole steps, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
-    def bits_apply(self) -> bool:
-        """Whether log p(x) is the log of a probability mass, so that bits per dimension mean something."""
-        mass = self.config.model.name == "vae" and LIKELIHOODS[self.config.model.likelihood](self.config.model).mass
-        return mass and self.config.data.binarize != "none"
-
 
 def chosen_params(state: TrainState, which: str):
     """The parameters [N, ...] that eval.params names: "last", or "best" by validation after beta's warm-up.
@@ -45,6 +41,8 @@ def chosen_params(state: TrainState, which: str):
     Raises:
       UserError: no validation has counted yet.
     """
+    if which not in ("last", "best"):
+        raise UserError(f"params is {which!r}, expected 'last' or 'best'")
     if which == "best" and min(state.best.step) < 0:
         raise UserError(
             "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs are over; "
@@ -65,6 +63,7 @@ def make_program(
     `x_mean` is the mean of the training examples; where nothing is trained, its shape is all that counts.
     """
     hypers = population.grid(config)
+    is_mass = model is None and LIKELIHOODS[config.model.likelihood](config.model).mass
     model = model or make_model(config.model, x_mean, population.width(hypers))
     objective = objective or make_objective(config.objective)
     steps_per_epoch = num_train / config.train.batch_size
@@ -77,4 +76,5 @@ def make_program(
         steps_per_epoch=steps_per_epoch,
         total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
         steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),
+        is_mass=is_mass and config.data.binarize != "none",
     )

@@ -30,7 +30,10 @@ FREE = (
 
 def describe_dataset(dataset: Dataset, binarization: str) -> dict:
     """The `dataset` part of every output; `fingerprint` tells other data of the same size apart."""
-    sample = dataset.train.take(np.linspace(0, dataset.train.num - 1, 256).astype(np.int64))
+    digest = hashlib.blake2b(digest_size=8)
+    for split in (dataset.train, dataset.valid, dataset.test):
+        digest.update(np.ascontiguousarray(split.take(np.linspace(0, split.num - 1, 256).astype(np.int64))))
+        digest.update(b"" if split.label is None else np.ascontiguousarray(split.labels(slice(None))))
     return {
         "name": dataset.name,
         "source": dataset.source,
@@ -39,7 +42,7 @@ def describe_dataset(dataset: Dataset, binarization: str) -> dict:
         "num_test": dataset.test.num,
         "binarization": binarization,
         "example_shape": list(dataset.example_shape),
-        "fingerprint": hashlib.blake2b(np.ascontiguousarray(sample).tobytes(), digest_size=8).hexdigest(),
+        "fingerprint": digest.hexdigest(),
     }
 
 
@@ -75,13 +78,16 @@ def open_workdir(workdir: Path, record: dict) -> dict:
     before = read_record(workdir)
     if before is not None:
         check_same_run(workdir, before, record)
-        record = record | {"init_from": before["init_from"]}
+        record = record | {"init_from": record["init_from"] or before["init_from"]}
     writers.write_json(workdir / "config.json", record)
     return record
 
 
 def read_record(workdir: Path) -> dict | None:
-    return writers.read_json(workdir / "config.json")
+    stored = writers.read_json(workdir / "config.json")
+    if stored is not None and not (isinstance(stored, dict) and {"config", "dataset", "own"} <= stored.keys()):
+        raise UserError(f"{workdir / 'config.json'} is not a run's: choose another --workdir")
+    return stored
 
 
 def read_config(record: dict) -> ConfigDict:

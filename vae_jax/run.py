@@ -72,6 +72,8 @@ class Run:
     def _batch(self, x) -> jax.Array:
         x = jnp.asarray(x)
         size = int(np.prod(self.example_shape))
+        if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != jnp.uint8:
+            raise UserError(f"x is {x.dtype}, expected uint8 grey values or floats")
         if x.ndim < 2 or x[0].size != size:
             raise UserError(f"x has shape {x.shape}, expected [B, {', '.join(map(str, self.example_shape))}]")
         x = x.reshape(len(x), size)

@@ -80,17 +80,20 @@ def read_rows(path: Path) -> list[dict]:
 
 
 def _parse(path: Path):
-    """(line, row) up to the first line that a kill left unfinished."""
+    """(line, row) of each; a last line without its end, which a kill left, does not count.
+
+    Raises:
+      UserError: any other line is damaged.
+    """
     if not path.exists():
         return
-    for line in path.read_text().splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            return
+    for number, line in enumerate(path.read_text().splitlines(keepends=True), 1):
         if not line.endswith("\n"):
             return
-        yield line, row
+        try:
+            yield line, json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path} is damaged at line {number}: restore it, or delete that line") from error
 
 
 class Progress:

@@ -1,0 +1,45 @@
+import json
+
+import pytest
+
+from vae_jax.errors import UserError
+from vae_jax.record import FREE
+from vae_jax.writers import Rows, finite, read_rows, write_json
+
+
+def test_rows_are_cut_back_to_the_step_and_appended_to(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 3')
+    rows = Rows(path, 2)
+    rows.write({"step": 4, "loss": float("nan")})
+    rows.flush()
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 4, "loss": null}\n'
+
+
+def test_a_last_line_without_its_end_does_not_count(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}')
+    assert read_rows(path) == [{"step": 1}]
+
+
+def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 1}\n{"st\x00\n{"step": 3}\n')
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"rows.jsonl is damaged at line 2"):
+        Rows(path, 3)
+    assert path.read_bytes() == before
+
+
+def test_json_is_valid_whatever_the_numbers(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [float("inf"), 1.0], "b": float("nan")})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.0], "b": None}
+    assert finite((float("-inf"),)) == [None]
+
+
+def test_no_field_of_the_trajectory_is_free():
+    from vae_jax.config import default, flatten
+
+    free = [name for name in flatten(default()) if name.startswith(FREE)]
+    assert not [name for name in free if name.startswith(("hypers.", "model.", "objective.", "train."))]
+    assert "data.seed" not in free and "data.binarize" not in free and "data.num_valid" not in free
