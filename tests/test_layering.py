@@ -30,7 +30,7 @@ LEVELS = [
     {"api"},
     {"", "main"},
 ]
-LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
+LEVEL = {name: i for i, names in enumerate(LEVELS) for name in sorted(names)}
 PURE = [name for name, level in LEVEL.items() if level <= LEVEL["population"]]
 SLOW = {"sklearn", "matplotlib", "tensorflow_datasets", "mlxtend", "PIL", "tqdm"}
 CONFINED = {
