@@ -148,8 +148,6 @@ def _check_data(config: ConfigDict, dataset: Dataset, own: list[str]) -> None:
             f"train.batch_size is {config.train.batch_size}, but {dataset.name} has only {dataset.train.num} "
             "training examples"
         )
-    if config.eval.params == "best" and dataset.valid.num == 0:
-        raise UserError("eval.params is 'best', which needs validation data: set data.num_valid")
     is_grey = dataset.dtype == np.uint8
     low, high = (0.0, 1.0) if is_grey else _value_range(dataset.train)
     if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:

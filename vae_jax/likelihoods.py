@@ -13,7 +13,6 @@ from vae_jax.types import Params
 class Likelihood(NamedTuple):
     """`theta` holds the likelihood's own parameters, `out` [D, channels] is the decoder's output, x is [D]."""
 
-    channels: int  # decoder outputs per value of x
     support: tuple[float, float]  # the values x may take
     init: Callable  # () -> theta
     start: Callable  # (mean of the data [D]) -> out [D, channels] whose p(x|z) has that mean
@@ -41,7 +40,7 @@ def bernoulli() -> Likelihood:
         p = jnp.clip(x_mean, 1e-3, 1 - 1e-3)
         return (jnp.log(p) - jnp.log1p(-p))[:, None]
 
-    return Likelihood(1, (0.0, 1.0), dict, start, log_prob, mean, sample, mass=True)
+    return Likelihood((0.0, 1.0), dict, start, log_prob, mean, sample, mass=True)
 
 
 def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
@@ -66,7 +65,7 @@ def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
     def start(x_mean: jax.Array) -> jax.Array:
         return x_mean[:, None]
 
-    return Likelihood(1, (-math.inf, math.inf), init, start, log_prob, mean, sample, mass=False)
+    return Likelihood((-math.inf, math.inf), init, start, log_prob, mean, sample, mass=False)
 
 
 # Each entry builds a likelihood from config.model.

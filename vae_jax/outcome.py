@@ -30,10 +30,9 @@ def write_outcome(
     numbers, bounds = {}, {}
     for name in ("valid", "test"):
         split = getattr(dataset, name)
-        if split.num:
-            print(f"evaluating {name}: {split.num:,} examples x {num_samples:,} importance samples", flush=True)
-            bounds[name] = evaluate(params, split, name, num_samples, check)
-            numbers[name] = summarize(program, bounds[name], num_samples)
+        print(f"evaluating {name}: {split.num:,} examples x {num_samples:,} importance samples", flush=True)
+        bounds[name] = evaluate(params, split, name, num_samples, check)
+        numbers[name] = summarize(program, bounds[name], num_samples)
     timing = writers.read_rows(workdir / "timing.jsonl")
     results = {
         "dataset": description,

@@ -172,7 +172,7 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
             state, metrics, diverged_at = train_chunk(state, hypers, rows, sharding.place(mesh, index, None, "data"))
             log.chunk(begin, end, metrics, diverged_at)
             last = end == program.total_steps
-            if dataset.valid.num and (last or begin // validation < end // validation):
+            if last or begin // validation < end // validation:
                 log.flush()
                 state = validate(program, evaluate, keep_best, hypers, state, dataset, end, log)
             diverged = np.all(log.diverged_at >= 0)

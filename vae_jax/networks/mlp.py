@@ -37,7 +37,7 @@ class Dense(nn.Module):
     """y = W x + b with W [outputs, inputs].
 
     Flax's own keeps W transposed; the gradient of a whole population's W then needs a transposition of its own
-    at every step, a sixth of the step's time on a CPU.
+    at every step.
     """
 
     outputs: int
