@@ -1,24 +1,86 @@
 """Where arrays live: a mesh ("member", "data"), one axis for the population and one for the batch.
 
-Placing is all there is to it: the compiled program is the same, and the partitioner does the rest.
+Placing is all there is to it: the compiled program is the same, and the partitioner does the rest. With several
+processes (`jax.distributed`) every one of them runs the same calls in the same order, on its part of the arrays.
 """
 
+import os
+
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vae_jax.errors import UserError
+
 
 def make_mesh(num_members: int, batch_size: int, devices: list | None = None) -> Mesh:
-    """As many devices as divide the members, and of the rest as many as divide the batch."""
+    """As many devices as divide the members, and of the rest as many as divide the batch.
+
+    Raises:
+      UserError: a device would be left over that belongs to one of several processes.
+    """
     devices = jax.devices() if devices is None else devices
     members = max(d for d in range(1, len(devices) + 1) if len(devices) % d == 0 and num_members % d == 0)
     rest = len(devices) // members
     data = max(d for d in range(1, rest + 1) if batch_size % d == 0)
+    if jax.process_count() > 1 and members * data < len(devices):
+        raise UserError(
+            f"{num_members} members with batches of {batch_size} do not divide among the {len(devices)} devices of "
+            f"{jax.process_count()} processes: choose a train.batch_size and eval.batch_size that {rest} divides"
+        )
     axis_types = (AxisType.Auto, AxisType.Auto)
-    shape = (members, data)
-    return jax.make_mesh(shape, ("member", "data"), axis_types, devices=devices[: members * data])
+    return jax.make_mesh((members, data), ("member", "data"), axis_types, devices=devices[: members * data])
 
 
 def place(mesh: Mesh, tree, *axes: str | None):
-    """`tree` on the mesh, the leading axes of every leaf split along the named mesh axes (None: whole)."""
-    return jax.device_put(tree, NamedSharding(mesh, P(*axes)))
+    """`tree` on the mesh, the leading axes of every leaf split along the named mesh axes (None: whole).
+
+    With several processes each gives the whole of `tree`, and the same.
+    """
+    sharding = NamedSharding(mesh, P(*axes))
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def one(leaf):
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(one, tree)
+
+
+def fetch(tree):
+    """`tree` as NumPy arrays, whole, on every process."""
+
+    def one(leaf):
+        whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        return np.asarray(leaf if whole else multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(one, tree)
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the one that writes, draws and prints."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def largest(number: int) -> int:
+    """The largest of the processes' numbers, on every process."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
+
+
+def device_memory() -> int:
+    """Bytes that the first of this process's devices has, of which a CPU has the machine's."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
