@@ -16,10 +16,9 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import data
+from vae_jax import data, sweep
 from vae_jax.config import check, default
 from vae_jax.evaluate import make_evaluate, summarize
 from vae_jax.program import make_program
@@ -32,15 +31,10 @@ SEEDS = (0, 1)
 
 
 def population(config, dataset, start: str):
-    """The program of `config` with SEEDS x LEARNING_RATES as members."""
+    """The program of `config`'s sweep."""
     x_mean = dataset.train.take(slice(None)).mean(0, dtype=np.float32) / 255
     x_mean = x_mean if start == "mean" else np.full_like(x_mean, 0.5)
-    program = make_program(config, x_mean, dataset.train.num)
-    members = list(itertools.product(SEEDS, LEARNING_RATES))
-    hypers = {name: jnp.repeat(value, len(members)) for name, value in program.hypers.items()}
-    hypers["seed"] = jnp.asarray([seed for seed, _ in members], jnp.int32)
-    hypers["learning_rate"] = jnp.asarray([rate for _, rate in members], jnp.float32)
-    return program._replace(hypers=hypers), members
+    return make_program(config, x_mean, dataset.train.num, changes=sweep.members(config))
 
 
 def train_and_measure(hidden, activation: str, args, dataset) -> list[dict]:
@@ -49,14 +43,15 @@ def train_and_measure(hidden, activation: str, args, dataset) -> list[dict]:
     config.train.num_epochs, config.train.schedule_epochs = args.epochs, 100.0
     config.checkpoint.every_epochs = args.epochs
     config.hypers.beta_warmup_epochs = args.beta_warmup_epochs
-    program, members = population(check(config), dataset, args.start)
+    config.sweep.seed, config.sweep.learning_rate = SEEDS, LEARNING_RATES
+    program = population(check(config), dataset, args.start)
     with tempfile.TemporaryDirectory() as workdir, catch_signals() as stop:
         state = fit(program, dataset, Path(workdir), stop)
     numbers = summarize(program, make_evaluate(program)(state.params, dataset.valid, "valid", 1), 1)
     where = {"hidden": "-".join(map(str, hidden)), "activation": activation}
     return [
-        where | {"seed": seed, "lr": rate, "elbo": n["elbo"], "rate": n["rate"], "active": n["active_units"]}
-        for (seed, rate), n in zip(members, numbers, strict=True)
+        where | {"lr": changes["hypers.learning_rate"], "elbo": n["elbo"], "active": n["active_units"]}
+        for changes, n in zip(program.changes, numbers, strict=True)
     ]
 
 

@@ -13,9 +13,12 @@ from vae_jax.types import Best, TrainState
 
 
 def state(value):
-    params = {"encoder": {"w": jnp.full((40, 30), value)}, "decoder": {"w": jnp.arange(50.0) * value}}
-    best = Best(jax.tree.map(jnp.copy, params), jnp.float32([-1.5]), jnp.int32([2]))
-    return TrainState(jnp.int32([3]), params, (jnp.zeros(7),), best, jnp.int32([-1]))
+    params = {
+        "encoder": {"w": jnp.full((2, 40, 30), value)},
+        "decoder": {"w": jnp.arange(100.0).reshape(2, 50) * value},
+    }
+    best = Best(jax.tree.map(jnp.copy, params), jnp.float32([-1.5, -2]), jnp.int32([2, 1]))
+    return TrainState(jnp.int32([3, 3]), params, (jnp.zeros((2, 7)),), best, jnp.int32([-1, -1]))
 
 
 def abstract():
@@ -158,6 +161,14 @@ def test_a_digest_covers_shape_and_type():
     one = checkpoints.digests({"a": np.zeros(4, np.float32)})
     assert one != checkpoints.digests({"a": np.zeros((2, 2), np.float32)})
     assert one != checkpoints.digests({"a": np.zeros(4, np.int32)})
+    assert checkpoints.digests({"a": np.zeros((1, 6))}) != checkpoints.digests({"a": np.zeros((1, 2, 3))})
+
+
+def test_a_member_has_the_digest_that_it_has_alone():
+    all_of_them = checkpoints.digests({"a": np.arange(12.0).reshape(3, 4)})["['a']"]
+    assert len(set(all_of_them)) == 3
+    for i, digest in enumerate(all_of_them):
+        assert checkpoints.digests({"a": np.arange(12.0).reshape(3, 4)[i : i + 1]}) == {"['a']": [digest]}
 
 
 def test_checkpoints_that_cannot_be_loaded_stay_where_they_are(folder):

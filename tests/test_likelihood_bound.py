@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracles import LinearGaussian
 
-from vae_jax.evaluation.latents import active_units
+from vae_jax.evaluation.latents import active_units, unit_activity
 from vae_jax.evaluation.likelihood import bound
 from vae_jax.models import draw_batch
 
@@ -78,5 +78,7 @@ def test_active_units_counts_the_variance_of_the_means():
     means[:, 1] = np.random.default_rng(0).normal(scale=0.2, size=1000)
     means[:, 2] = np.random.default_rng(1).normal(scale=0.05, size=1000)
     means[:, 3] = 5.0  # far from the prior, but the same for every x
-    assert active_units(means) == 1
-    assert active_units(means, threshold=0.001) == 2
+    activity = unit_activity(means.sum(0), np.square(means).sum(0), 1000)
+    np.testing.assert_allclose(activity, means.var(0), atol=1e-12)
+    assert active_units(activity) == 1
+    assert active_units(activity, threshold=0.001) == 2

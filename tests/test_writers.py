@@ -10,7 +10,7 @@ from vae_jax.writers import Rows, finite, read_rows, write_json
 def test_rows_are_cut_back_to_the_step_and_appended_to(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 3')
-    rows = Rows(path, 2)
+    rows = Rows(path, lambda row: row["step"] <= 2)
     rows.write({"step": 4, "loss": float("nan")})
     rows.flush()
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 4, "loss": null}\n'
@@ -27,7 +27,7 @@ def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path):
     path.write_text('{"step": 1}\n{"st\x00\n{"step": 3}\n')
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"rows.jsonl is damaged at line 2"):
-        Rows(path, 3)
+        Rows(path, lambda row: row["step"] <= 3)
     assert path.read_bytes() == before
 
 

@@ -7,15 +7,15 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoints, data, population, record, writers
+from vae_jax import checkpoints, data, population, record, sharding, sweep, writers
 from vae_jax import config as settings
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.likelihoods import LIKELIHOODS
-from vae_jax.outcome import print_summary, write_outcome
-from vae_jax.program import Program, chosen_params, make_program
+from vae_jax.outcome import Outcome, print_summary
+from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit
 from vae_jax.run import Run
-from vae_jax.train import catch_signals, fit
+from vae_jax.train import catch_signals, checkpoint_folder, fit, restore
 from vae_jax.types import Model, Objective, TrainState
 
 
@@ -41,20 +41,22 @@ def train(
       train.Interrupted: SIGTERM or SIGINT; everything is saved, and the same call goes on.
     """
     workdir = Path(workdir)
-    program, dataset, now = _prepare(config, workdir, model, objective, dataset)
+    programs, dataset, now = _prepare(config, workdir, model, objective, dataset)
     stored, results = record.read_record(workdir), writers.read_json(workdir / "results.json")
-    if stored and results and results["complete"] and results["step"] >= program.total_steps:
+    if stored and results and results["complete"] and results["step"] >= max(p.total_steps for p in programs):
         record.check_same_run(workdir, stored, now)
         logging.warning("%s is complete; to evaluate it with other settings, use --mode=evaluate", workdir)
         print_summary(results, workdir)
     else:
-        params, init_from = _initial_params(program, workdir)
-        now = record.open_workdir(workdir, now | {"init_from": init_from})
+        params = [_initial_params(program, workdir) for program in programs]
+        now = record.open_workdir(workdir, now | {"init_from": params[0][1]})
         if results:  # of a shorter training, which goes on
             writers.write_json(workdir / "results.json", results | {"complete": False})
         with catch_signals() as stop:
-            state = fit(program, dataset, workdir, stop, params)
-            write_outcome(program, dataset, workdir, now["dataset"], state, stop.check)
+            outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=True)
+            for program, (start, _) in zip(programs, params, strict=True):
+                outcome.add(program, fit(program, dataset, workdir, stop, start))
+            outcome.finish(now["own"])
     return load(workdir, model=model, objective=objective)
 
 
@@ -69,46 +71,51 @@ def evaluate(
     workdir = Path(workdir)
     stored = _read_record(workdir)
     config = record.read_config(stored) if config is None else config
-    program, dataset, now = _prepare(config, workdir, model, objective, dataset)
+    programs, dataset, now = _prepare(config, workdir, model, objective, dataset)
     record.check_same_run(workdir, stored, now)
-    state, _ = _restore(program, workdir)
+    states = [_restore(program, workdir)[1] for program in programs[:1]]  # nothing is written without a checkpoint
     now = record.open_workdir(workdir, now)
     with catch_signals() as stop:
-        write_outcome(program, dataset, workdir, now["dataset"], state, stop.check)
+        outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=False)
+        for i, program in enumerate(programs):
+            outcome.add(program, states[i] if i < len(states) else _restore(program, workdir)[1])
+        outcome.finish(now["own"])
     return load(workdir, model=model, objective=objective)
 
 
 def load(
     workdir: str | Path,
-    member: int = 0,
+    member: int | None = None,
     model: Model | None = None,
     objective: Objective | None = None,
     params: str | None = None,
 ) -> Run:
-    """The newest undamaged checkpoint of a run.
+    """The newest undamaged checkpoint of a run, or of one member of a sweep.
 
     Args:
       workdir: of a run that has saved at least once.
-      member: of a population.
+      member: of a sweep; by default the best by validation, or the first before any has been evaluated.
       model, objective: the same objects that the run was trained with, where it was not with named ones.
       params: "last" or "best"; by default what the config's eval.params says.
     """
     workdir = Path(workdir)
-    stored = _read_record(workdir)
+    stored, results = _read_record(workdir), writers.read_json(workdir / "results.json")
     _check_own(workdir, stored, model, objective)
     shape, num_train = tuple(stored["dataset"]["example_shape"]), stored["dataset"]["num_train"]
-    program = make_program(record.read_config(stored), np.zeros(shape), num_train, model, objective)
-    state, step = _restore(program, workdir)
-    members = population.size(program.hypers)
-    if not 0 <= member < members:
-        raise UserError(f"member {member} of {workdir}: it has members 0 to {members - 1}")
-    chosen = chosen_params(state, params or program.config.eval.params)
-    hypers = population.member(program.hypers, member)
-    results = writers.read_json(workdir / "results.json")
-    return Run(workdir, program, population.member(chosen, member), hypers, step, results)
+    programs = make_programs(record.read_config(stored), np.zeros(shape), num_train, model, objective)
+    if member is None:
+        member = (results or {}).get("best_member") or 0
+    program = next((program for program in programs if member in program.members), None)
+    if program is None:
+        last = max(program.members[-1] for program in programs)
+        raise UserError(f"member {member} of {workdir}: it has members 0 to {last}")
+    step, state = _restore(program, workdir)
+    i = program.members.index(member)
+    chosen = sharding.fetch(population.member(chosen_params(state, params or program.config.eval.params), i))
+    return Run(workdir, program.alone(program.changes[i]), member, chosen, step, results)
 
 
-def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[Program, Dataset, dict]:
+def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Program], Dataset, dict]:
     """Checks everything that can be checked before work begins."""
     given = {"model": model, "objective": objective, "dataset": dataset}
     own = [name for name, value in given.items() if value is not None]
@@ -116,11 +123,26 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[Program,
     if stored and "dataset" in stored["own"] and dataset is None:
         raise UserError(f"the dataset of {workdir} is one of your own: give it again, as dataset=")
     config = settings.check(config, own_hypers=model is not None or objective is not None)
+    for field in sweep.swept(config):
+        if field.split(".")[0] in own:
+            raise UserError(f"the sweep varies {field}, but the {field.split('.')[0]} is one of your own")
     dataset = dataset or _load_data(config, workdir)
-    _check_data(config, dataset, own)
+    arguments = _mean(dataset.train), dataset.train.num, model, objective
+    programs = make_programs(config, *arguments)
+    for program in programs:
+        _check_data(program.config, dataset, own)
+    if sweep.swept(config) and config.sweep.max_members == 0:
+        known = stored and stored["config"].get("sweep", {}).get("max_members")
+        config.sweep.max_members = known or _max_members(programs)
+        programs = make_programs(config, *arguments)
     now = record.describe_dataset(dataset, config.data.binarize)
-    program = make_program(config, _mean(dataset.train), dataset.train.num, model, objective)
-    return program, dataset, record.describe_run(config, now, own, None)
+    return programs, dataset, record.describe_run(config, now, own, None)
+
+
+def _max_members(programs: list[Program]) -> int:
+    """How many members train at once: what the devices' memory holds, or all."""
+    fit = min(members_that_fit(program, device_memory()) for program in programs) * jax.device_count()
+    return -sharding.largest(-min(fit, max(len(program.members) for program in programs)))
 
 
 def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
@@ -183,18 +205,18 @@ def _check_own(workdir: Path, stored: dict, model, objective) -> None:
             raise UserError(f"the {name} of {workdir} is {whose}: {need}")
 
 
-def _restore(program: Program, workdir: Path) -> tuple[TrainState, int]:
-    restored = checkpoints.restore(workdir / "checkpoints", program.abstract_state())
+def _restore(program: Program, workdir: Path) -> tuple[int, TrainState]:
+    restored = restore(program, workdir)
     if restored is None:
-        raise UserError(f"{workdir} has no checkpoint yet; train first")
-    step, state = restored
-    return state, step
+        part = f" of {program.name}" if program.name else ""
+        raise UserError(f"{workdir} has no checkpoint{part} yet; train first")
+    return restored
 
 
 def _initial_params(program: Program, workdir: Path):
     """(params [N, ...], what config.json records of them) of train.init_from; (None, None) without it."""
     source = program.config.train.init_from
-    if not source or checkpoints.steps(workdir / "checkpoints"):
+    if not source or checkpoints.steps(checkpoint_folder(program, workdir)):
         return None, None
     run = load(source)
     wanted, given = (jax.tree.map(np.shape, tree) for tree in (program.abstract_state().params, run.params))

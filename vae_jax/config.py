@@ -1,130 +1,17 @@
-"""Every field of the configuration with its default, and the checks that make a wrong one a clear line.
+"""A configuration: whether it is complete and possible, what single run a member of its sweep is, and its command.
 
-`configs/*.py` start from `default()` and change what they need; so does a notebook.
+`configs/*.py` start from `default()` (vae_jax/defaults.py lists every field) and change what they need.
 """
 
 import difflib
 import math
+import shlex
 
 from ml_collections import ConfigDict
 
+from vae_jax import sweep
+from vae_jax.defaults import CHOICES, NOT_NEGATIVE, POSITIVE, default
 from vae_jax.errors import UserError
-from vae_jax.likelihoods import LIKELIHOODS
-from vae_jax.models import MODELS
-from vae_jax.networks import ENCODERS
-from vae_jax.networks.mlp import ACTIVATIONS
-from vae_jax.objectives import OBJECTIVES
-from vae_jax.optim import DECAYS, OPTIMIZERS
-
-
-def _section(**fields) -> ConfigDict:
-    return ConfigDict(fields)
-
-
-def default() -> ConfigDict:
-    return ConfigDict(
-        {
-            "data": _section(
-                name="mnist",  # "mnist" | "digits" | "file"
-                source="auto",  # "auto" | "tfds" | "official" | "embedded"
-                data_dir="",  # where prepared TFDS data lies; empty = $TFDS_DATA_DIR, then TFDS's default
-                manual_dir="",  # where the official files lie; empty = the download cache, then the network
-                path="",  # of an .npy or .npz file, when name = "file"
-                num_valid=5000,  # examples of train that are held out for validation
-                num_test=0,  # likewise for test, where the data has no test split of its own
-                binarize="dynamic",  # "dynamic" | "threshold" | "none"
-                seed=0,  # of the order of examples
-                resident="auto",  # "auto" | "yes" | "no": whether the training set lies on the device
-            ),
-            "model": _section(
-                name="vae",
-                encoder="mlp",
-                hidden=(200, 200),  # layer sizes of the encoder; the decoder mirrors them
-                activation="relu",
-                likelihood="bernoulli",  # "bernoulli" | "gaussian"
-                sigma=1.0,  # standard deviation of the Gaussian likelihood, in units of x
-                learn_sigma=False,  # whether sigma is a parameter that starts there
-            ),
-            "objective": _section(
-                name="elbo",
-                num_samples=1,  # posterior samples per example and step
-            ),
-            "hypers": _section(
-                seed=0,  # of initial parameters and training noise
-                beta=1.0,  # weight of the rate
-                beta_warmup_epochs=5.0,  # beta rises linearly from 0 over so many epochs
-                latent_dim=50,
-                learning_rate=3e-3,  # before warm-up and decay
-                lr_warmup_epochs=1.0,  # the learning rate rises linearly from 0 over so many epochs
-                lr_final_fraction=0.01,  # of learning_rate, at the end of the schedule and beyond
-                clip_norm=100.0,  # gradients with a larger global norm are scaled down to it, in nats
-            ),
-            "train": _section(
-                batch_size=100,
-                num_epochs=100.0,
-                schedule_epochs=0.0,  # the horizon of the learning-rate decay; 0 = num_epochs
-                optimizer="adam",
-                lr_decay="cosine",  # "cosine" | "linear" | "constant"
-                steps_per_call=0,  # optimizer steps per compiled call and logged row; 0 = a fifth of an epoch, <= 100
-                init_from="",  # a finished run's workdir: start from its parameters, at step 0
-            ),
-            "eval": _section(
-                every_epochs=1.0,  # validation during training
-                nll_samples=500,  # importance samples per example at the end
-                params="last",  # "last" | "best": the parameters that are evaluated and loaded
-                seed=0,  # of the evaluation noise and the binarization of valid and test
-                batch_size=100,  # examples per compiled call
-                samples_per_step=10,  # importance samples of each held in memory at a time
-            ),
-            "checkpoint": _section(
-                every_epochs=5.0,
-                keep=2,  # the latest so many
-            ),
-        }
-    )
-
-
-CHOICES = {
-    "data.source": ("auto", "tfds", "official", "embedded"),
-    "data.binarize": ("dynamic", "threshold", "none"),
-    "data.resident": ("auto", "yes", "no"),
-    "model.name": tuple(MODELS),
-    "model.encoder": tuple(ENCODERS),
-    "model.activation": tuple(ACTIVATIONS),
-    "model.likelihood": tuple(LIKELIHOODS),
-    "objective.name": tuple(OBJECTIVES),
-    "train.optimizer": tuple(OPTIMIZERS),
-    "train.lr_decay": tuple(DECAYS),
-    "eval.params": ("last", "best"),
-}
-POSITIVE = (
-    "model.sigma",
-    "objective.num_samples",
-    "hypers.latent_dim",
-    "hypers.learning_rate",
-    "hypers.clip_norm",
-    "train.batch_size",
-    "train.num_epochs",
-    "eval.every_epochs",
-    "eval.nll_samples",
-    "eval.batch_size",
-    "eval.samples_per_step",
-    "checkpoint.every_epochs",
-    "checkpoint.keep",
-)
-NOT_NEGATIVE = (
-    "data.num_valid",
-    "data.num_test",
-    "data.seed",
-    "hypers.seed",
-    "hypers.beta",
-    "hypers.beta_warmup_epochs",
-    "hypers.lr_warmup_epochs",
-    "hypers.lr_final_fraction",
-    "train.schedule_epochs",
-    "train.steps_per_call",
-    "eval.seed",
-)
 
 
 def nearest(name: str, known) -> str:
@@ -149,30 +36,107 @@ def check(config: ConfigDict, own_hypers: bool = False) -> ConfigDict:
 
     With `own_hypers` (a model or objective from outside the package) config.hypers may have further keys.
     """
-    known = flatten(default())
     if not isinstance(config, ConfigDict):
         raise UserError(f"the config is {type(config).__name__}, not the ConfigDict that config.default() makes")
     for section, fields in config.items():
         if not isinstance(fields, ConfigDict):
             raise unknown_field(section)
-    given = flatten(config)
+    known, given = _completed(flatten(config), own_hypers)
+    sweepable = {f"sweep.{name}": field for name, field in sweep.sweepable(config).items()}
+    for name, value in given.items():
+        if name in sweepable:
+            given[name] = _checked_list(name, value, sweepable[name], known[sweepable[name]])
+        else:
+            given[name] = _checked(name, value, known[name])
+    if given["train.schedule_epochs"] == 0 and not given["sweep.train_num_epochs"]:
+        given["train.schedule_epochs"] = given["train.num_epochs"]
+    checked = unflatten(given)
+    for changes in _members(checked):
+        _check_together(given | changes)
+    return checked.lock()
+
+
+def _completed(given: dict, own_hypers: bool) -> tuple[dict, dict]:
+    """(the fields there may be, with their defaults; `given` with the lists of the sweep that it leaves out)."""
+    known = flatten(default())
+    own = [name for name in given if own_hypers and name.startswith("hypers.") and name not in known]
+    lists = {f"sweep.{name.removeprefix('hypers.')}": () for name in own}
+    if taken := known.keys() & lists.keys():
+        raise UserError(f"config.hypers may not have a key that names another field of the sweep: {min(taken)}")
+    known |= dict.fromkeys(own, 0.0) | lists
+    given = {name: () for name in known if known[name] == () and name.startswith("sweep.")} | given
     for name in given:
-        if name not in known and not (own_hypers and name.startswith("hypers.")):
+        if name not in known:
             raise unknown_field(name)
     for name in known:
         if name not in given:
             raise UserError(f"config lacks the field {name!r}; start from vae_jax.config.default()")
-    given = {name: _typed(name, value, known.get(name, 0.0)) for name, value in given.items()}
-    for name, value in given.items():
-        _check_value(name, value)
-    if given["train.schedule_epochs"] == 0:
-        given["train.schedule_epochs"] = given["train.num_epochs"]
-    _check_together(given)
+    return known, given
+
+
+def unflatten(given: dict[str, object]) -> ConfigDict:
+    """The config of {"section.field": value}."""
     sections = {name.split(".")[0]: {} for name in given}
     for name, value in given.items():
         section, field = name.split(".", 1)
         sections[section][field] = value
-    return ConfigDict(sections).lock()
+    return ConfigDict(sections)
+
+
+def single(config: ConfigDict, changes: dict) -> ConfigDict:
+    """The config of a single run with `changes` ({field: value}, of `sweep.members`) in place of the sweep."""
+    cleared = {f"sweep.{name}": () for name in sweep.sweepable(config)} | {"sweep.max_members": 0}
+    return check(unflatten(flatten(config) | cleared | changes), own_hypers=True)
+
+
+def as_command(config: ConfigDict) -> str:
+    """The command that runs a single run's config, whatever file it came from."""
+    start = check(default())
+    fields = [name for name, value in flatten(config).items() if value != flatten(start)[name]]
+    same = config.train.schedule_epochs == config.train.num_epochs
+    fields = [name for name in fields if not (same and name == "train.schedule_epochs")]
+    overrides = [f"--config.{name}={flatten(config)[name]}".replace(" ", "") for name in fields]
+    return shlex.join(["python3", "-m", "vae_jax.main", "--config=configs/mnist.py", *overrides])
+
+
+def _members(config: ConfigDict) -> list[dict]:
+    """`sweep.members`, if they are not too many."""
+    lengths = {field: len(values) for field, values in sweep.swept(config).items()}
+    shown = ", ".join(f"{field} {n}" for field, n in lengths.items())
+    if config.sweep.mode == "zip" and len(set(lengths.values())) > 1:
+        raise UserError(f"sweep.mode is 'zip', but its lists differ in length: {shown}")
+    num = math.prod(lengths.values()) if config.sweep.mode == "product" else max(lengths.values(), default=1)
+    if num > sweep.MAX_MEMBERS:
+        raise UserError(
+            f"the sweep has {num:,} members ({shown}), more than {sweep.MAX_MEMBERS:,}: shorten its lists, or split "
+            "it over several --workdir"
+        )
+    return sweep.members(config)
+
+
+def _checked_list(name: str, values, field: str, like) -> tuple:
+    """The values that a sweep lists for `field`, each checked as the field's own."""
+    if not isinstance(values, list | tuple):
+        raise UserError(f"{name} is {values!r}, expected a tuple of values for {field}, such as ({like!r},)")
+    if isinstance(like, tuple) and not all(isinstance(v, list | tuple) for v in values):
+        raise UserError(
+            f"{name} is {values!r}, but {field} is a tuple itself: give a tuple of tuples, such as ({like!r},)"
+        )
+    try:
+        checked = tuple(_checked(field, value, like) for value in values)
+    except UserError as error:
+        quote = " (strings in a tuple need quotes)" if isinstance(like, str) and "," in str(values[0]) else ""
+        raise UserError(f"{name}: {error}{quote}") from error
+    repeated = [v for i, v in enumerate(checked) if v in checked[:i]]
+    if repeated:
+        raise UserError(f"{name} lists {repeated[0]!r} more than once")
+    return checked
+
+
+def _checked(name: str, value, like):
+    value = _typed(name, value, like)
+    _check_value(name, value)
+    return value
 
 
 def _check_together(given: dict) -> None:

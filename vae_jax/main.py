@@ -1,7 +1,7 @@
 """The command line: python -m vae_jax.main --config=configs/mnist.py
 
 The same command again goes on where it stopped. Fields of the config are set as --config.hypers.beta=4;
-vae_jax/config.py lists them all.
+vae_jax/defaults.py lists them all.
 """
 
 import os
@@ -37,7 +37,16 @@ def parse(argv: list[str]) -> flags.FlagValues:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "a file in configs/", values, lock_config=True, sys_argv=argv)
     flags.DEFINE_string("workdir", "", "default: runs/<config>[,<overrides>]", values)
-    flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "evaluate: the newest checkpoint again", values)
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        ["train", "evaluate", "compare"],
+        "evaluate: the newest checkpoint again; compare: finished runs side by side, --workdir=A,B,... or A:<member>",
+        values,
+    )
+    flags.DEFINE_string("coordinator", "", "host:port of process 0, where a cluster does not tell", values)
+    flags.DEFINE_integer("num_processes", None, "how many processes run this command", 1, flag_values=values)
+    flags.DEFINE_integer("process_id", None, "which of them this is, from 0", 0, flag_values=values)
     flags.DEFINE_bool("debug", False, "show the traceback of an error", values)
     flags.DEFINE_bool("help", False, "show this", values, short_name="h")
     try:
@@ -88,10 +97,17 @@ def execute(values: flags.FlagValues) -> int:
     from vae_jax import api
     from vae_jax.train import Interrupted
 
+    if values.mode == "compare":
+        from vae_jax.compare import compare
+
+        print(compare(values.workdir))
+        return 0
     if values.config is None and (values.mode == "train" or not values.workdir):
         need = "--config" if values.mode == "train" else "--workdir or --config"
         raise UserError(f"no {need} given; for example --config=configs/mnist.py")
     workdir = Path(values.workdir) if values.workdir else default_workdir(values)
+    _refuse_empty_lists(values)
+    join_processes(values)
     keep_compiled()
     sys.unraisablehook = _unraisable
     try:
@@ -109,6 +125,36 @@ def execute(values: flags.FlagValues) -> int:
         )
         return 128 + signal.signum
     return 0
+
+
+def _refuse_empty_lists(values: flags.FlagValues) -> None:
+    given = {} if values.config is None else config_flags.get_override_values(values["config"])
+    for name, value in given.items():
+        if name.startswith("sweep.") and value in ((), ("",)):
+            raise UserError(f"{name} is empty: list its values, such as --config.{name}='(1,2)', or leave it out")
+
+
+def join_processes(values: flags.FlagValues) -> None:
+    """Joins the processes of this command on several hosts: those the flags name, or a cluster's own."""
+    given = {name: values[name].value for name in ("coordinator", "num_processes", "process_id")}
+    missing = [f"--{name}" for name, value in given.items() if value in ("", None)]
+    if 0 < len(missing) < 3:
+        raise UserError(f"{', '.join(missing)} is missing: several processes need all of --{', --'.join(given)}")
+    if not missing and values.process_id >= values.num_processes:
+        raise UserError(f"--process_id is {values.process_id}, expected less than --num_processes")
+    tasks = max(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") + 1
+    if missing and tasks == hosts == 1:
+        return
+    import jax
+
+    try:
+        if missing:
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(values.coordinator, values.num_processes, values.process_id)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
 
 
 def _unraisable(problem) -> None:

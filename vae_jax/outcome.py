@@ -1,4 +1,4 @@
-"""What a finished training leaves to look at: results.json, the pictures, and a few lines on the terminal."""
+"""What a finished training leaves to look at: results.json, tables, pictures, and a few lines on the terminal."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,82 +6,192 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vae_jax import plots, population, writers
+from vae_jax import config as settings
+from vae_jax import plots, population, sharding, sweep_plots, sweep_table, writers
+from vae_jax import rng as streams
 from vae_jax.data import Dataset
-from vae_jax.evaluate import make_evaluate, summarize
-from vae_jax.evaluation.likelihood import Bound
+from vae_jax.errors import UserError
+from vae_jax.evaluate import Evaluation, make_evaluate, sample, summarize
 from vae_jax.program import Program, chosen_params
 from vae_jax.run import Run
+from vae_jax.step import binarize
 from vae_jax.types import TrainState
+from vae_jax.writers import say
+
+NUM_SAMPLES, NUM_IN_STRIP, NUM_CODES = 64, 16, 10_000  # in samples.png, a row of strips.png, latents.png
 
 
-def write_outcome(
-    program: Program,
-    dataset: Dataset,
-    workdir: Path,
-    description: dict,
-    state: TrainState,
-    check: Callable,
-) -> None:
-    """Evaluates valid and test, whole; writes results.json and the pictures; prints the numbers."""
-    config, step = program.config, int(state.step[0])
-    params = chosen_params(state, config.eval.params)
-    evaluate, num_samples = make_evaluate(program), config.eval.nll_samples
-    numbers, bounds = {}, {}
-    for name in ("valid", "test"):
-        split = getattr(dataset, name)
-        print(f"evaluating {name}: {split.num:,} examples x {num_samples:,} importance samples", flush=True)
-        bounds[name] = evaluate(params, split, name, num_samples, check)
-        numbers[name] = summarize(program, bounds[name], num_samples)
-    timing = writers.read_rows(workdir / "timing.jsonl")
-    results = {
-        "dataset": description,
-        "step": step,
-        "epoch": step / program.steps_per_epoch,
-        "wall_time_s": timing[-1]["wall_time_s"] if timing else None,
-        "examples_per_s": float(np.median([row["examples_per_s"] for row in timing])) if timing else None,
-        "complete": False,
-        "eval": {"params": config.eval.params, "seed": config.eval.seed},
-        "members": [_member(program, state, numbers, i) for i in range(population.size(program.hypers))],
-    }
-    run = Run(workdir, program, population.member(params, 0), population.member(program.hypers, 0), step, results)
-    writers.write_json(workdir / "results.json", results)
-    print("drawing", flush=True)
-    draw_pictures(run, dataset, bounds, results)
-    writers.write_json(workdir / "results.json", results | {"complete": step >= program.total_steps})
-    print_summary(results, workdir)
+class Outcome:
+    """The numbers of a run or sweep, gathered program by program; results.json is written after each.
+
+    With `resume`, a part that results.json already holds at this step and with these settings is not evaluated
+    again: the same noise would give the same numbers.
+    """
+
+    def __init__(self, workdir: Path, description: dict, dataset: Dataset, check: Callable, resume: bool):
+        self.workdir, self.description, self.dataset, self.check = workdir, description, dataset, check
+        self.images, self.params, self.programs = {}, {}, []
+        self.stored = (writers.read_json(workdir / "results.json") if resume else None) or {}
+        self.examples = writers.read_arrays(workdir / "examples.npz") if self.stored else {}
+        self.entries: dict[int, dict] = {}
+        sharding.wait_for_all("outcome")  # nobody writes before everybody has read
+
+    def add(self, program: Program, state: TrainState) -> None:
+        """Evaluates valid and test, whole, for the members of `program`."""
+        evaluation, members = program.config.eval, program.members
+        self.settings = {name: evaluation[name] for name in ("params", "seed", "nll_samples")}
+        about = [self._describe(program, state, i) for i in range(len(members))]
+        if all(entry["diverged_at"] is not None for entry in about) and not program.name:
+            raise_diverged(about, self.workdir)
+        params = chosen_params(state, evaluation.params)
+        stored = self._stored(about)
+        numbers = stored or self._evaluate(program, params)
+        self.entries |= {entry["member"]: entry | n for entry, n in zip(about, numbers, strict=True)}
+        self.images |= dict(zip(members, sample(program, params, evaluation.seed, NUM_IN_STRIP), strict=False))
+        self.programs.append(program)
+        best = sweep_table.best(self._members())
+        if best in members:
+            self.params = {best: sharding.fetch(population.member(params, members.index(best)))}
+        if not stored:
+            self._write(complete=False)
+
+    def _evaluate(self, program: Program, params) -> list[dict]:
+        evaluate, num_samples = make_evaluate(program), program.config.eval.nll_samples
+        numbers = []
+        for name in ("valid", "test"):
+            split = getattr(self.dataset, name)
+            who = "" if len(program.members) == 1 else f" x {len(program.members)} members"
+            say(f"evaluating {name}: {split.num:,} examples x {num_samples:,} importance samples{who}")
+            found = evaluate(params, split, name, num_samples, self.check)
+            numbers.append([{name: row} for row in summarize(program, found, num_samples)])
+        for i, member in enumerate(program.members):
+            one: Evaluation = population.member(found, i)
+            self.examples |= {f"log_p/{member}": one.log_p, f"elbo/{member}": -(one.distortion + one.rate)}
+        return [valid | test for valid, test in zip(*numbers, strict=True)][: len(program.members)]
+
+    def _describe(self, program: Program, state: TrainState, i: int) -> dict:
+        step, stopped, best = (int(a[i]) for a in sharding.fetch((state.step, state.diverged_at, state.best.step)))
+        return {
+            "member": program.members[i],
+            "swept": program.changes[i],
+            "hypers": {name: values[i].item() for name, values in program.hypers.items()},
+            "step": step,
+            "epoch": step / program.steps_per_epoch,
+            "diverged_at": None if stopped < 0 else stopped,
+            "best_step": None if best < 0 else best,
+        }
+
+    def _stored(self, about: list[dict]) -> list[dict] | None:
+        """The numbers of these members in results.json, if they are those of this very state."""
+        entries = {entry["member"]: entry for entry in self.stored.get("members", ())}
+        found = [entries.get(entry["member"], {}) for entry in about]
+        current = self.stored.get("eval") == self.settings and all(
+            f.get("step") == entry["step"] and f"log_p/{entry['member']}" in self.examples
+            for f, entry in zip(found, about, strict=True)
+        )
+        return [{split: f[split] for split in ("valid", "test")} for f in found] if current else None
+
+    def _members(self) -> list[dict]:
+        return [self.entries[i] for i in sorted(self.entries)]
+
+    def _write(self, complete: bool) -> dict:
+        members, timing = self._members(), writers.read_rows(self.workdir / "timing.jsonl")
+        best = sweep_table.best(members)
+        longest = max(members, key=lambda member: member["step"])
+        results = {
+            "dataset": self.description,
+            "step": longest["step"],
+            "epoch": longest["epoch"],
+            "wall_time_s": timing[-1]["wall_time_s"] if timing else None,
+            "examples_per_s": float(np.median([row["examples_per_s"] for row in timing])) if timing else None,
+            "complete": complete,
+            "eval": self.settings,
+            "best_member": best,
+            "members": members,
+        }
+        writers.write_arrays(self.workdir / "examples.npz", self.examples)
+        writers.write_json(self.workdir / "results.json", results)
+        return results
+
+    def finish(self, own: list[str]) -> None:
+        """Tables, pictures, results.json as complete as the training is, and the summary.
+
+        `own`: the parts that came as Python objects; with such parts no command can reproduce a member.
+        """
+        members = self._members()
+        self.examples = {name: a for name, a in self.examples.items() if int(name.split("/")[1]) in self.entries}
+        done = all(
+            entry["step"] >= program.total_steps
+            or all(self.entries[i]["diverged_at"] is not None for i in program.members)
+            for program in self.programs
+            for entry in [self.entries[program.members[0]]]
+        )
+        if sweep_table.best(members) is None:
+            self._write(complete=done)
+            raise_diverged(members, self.workdir)
+        say("drawing")
+        if sharding.is_main():
+            self._draw(members)
+        print_summary(self._write(complete=done), self.workdir, None if own else self._command())
+
+    def _best_program(self) -> Program:
+        best = sweep_table.best(self._members())
+        program = next(program for program in self.programs if best in program.members)
+        return program.alone(program.changes[program.members.index(best)])
+
+    def _command(self) -> str:
+        return settings.as_command(self._best_program().config)
+
+    def _draw(self, members: list[dict]) -> None:
+        (best, params), program = *self.params.items(), self._best_program()
+        run = Run(self.workdir, program, best, params, self.entries[best]["step"], None)
+        folder, about = self.workdir, _name(self.description)
+        if len(members) > 1:
+            sweep_table.write_csv(self.workdir / "sweep.csv", members)
+            sweep_plots.rate_distortion(self.workdir / "rate_distortion.png", members, about)
+            sweep_plots.heat_maps(self.workdir / "heat_maps.png", members, about)
+            images = np.stack([self.images[member["member"]] for member in members])
+            sweep_plots.strips(self.workdir / "strips.png", members, images, about)
+            folder = self.workdir / "members" / str(best)
+            folder.mkdir(parents=True, exist_ok=True)
+        draw_pictures(run, self.dataset, folder, about, self.entries[best]["epoch"])
 
 
-def _member(program: Program, state: TrainState, numbers: dict, i: int) -> dict:
-    stopped, best = int(state.diverged_at[i]), int(state.best.step[i])
-    return {
-        "hypers": {name: values[i].item() for name, values in program.hypers.items()},
-        "diverged_at": None if stopped < 0 else stopped,
-        "best_step": None if best < 0 else best,
-    } | {name: rows[i] for name, rows in numbers.items()}
+def raise_diverged(members: list[dict], workdir: Path) -> None:
+    steps = ", ".join(dict.fromkeys(str(m["diverged_at"]) for m in members if m["diverged_at"] is not None))
+    where = f"at step {steps}" if steps else "on the validation split"
+    raise UserError(
+        f"the loss is not finite {where}; the last good parameters are saved in {workdir / 'checkpoints'}: "
+        "try a smaller hypers.learning_rate or hypers.clip_norm in another --workdir"
+    )
 
 
-def draw_pictures(run: Run, dataset: Dataset, bounds: dict[str, Bound], results: dict) -> None:
-    """samples, reconstructions, latents and curves, as PNG files in the workdir."""
-    workdir, data = run.workdir, results["dataset"]
-    rows = [row for row in writers.read_rows(workdir / "metrics.jsonl") if row["member"] == 0]
+def draw_pictures(run: Run, dataset: Dataset, folder: Path, about: str, epoch: float) -> None:
+    """samples, reconstructions, latents and curves of one member, as PNG files in `folder`."""
+    rows = [row for row in writers.read_rows(run.workdir / "metrics.jsonl") if row["member"] == run.member]
     beta = next(row["beta"] for row in reversed(rows) if row["split"] == "train")
-    about = f"{_name(data)}, epoch {results['epoch']:.4g}, beta {beta:.3g}"
-    rng = jax.random.key(run.config.eval.seed)
-    sample_rng, reconstruct_rng = jax.random.split(rng)
-    plots.samples(workdir / "samples.png", np.asarray(run.sample(sample_rng, 64)), f"E[x|z], z ~ p(z)\n{about}")
+    about = f"{about}, epoch {epoch:.4g}, beta {beta:.3g}"
+    sample_rng, reconstruct_rng = jax.random.split(jax.random.key(run.config.eval.seed))
+    plots.samples(folder / "samples.png", np.asarray(run.sample(sample_rng, NUM_SAMPLES)), f"E[x|z], z ~ p(z)\n{about}")
     shown = np.unique(np.linspace(0, dataset.test.num - 1, 20).astype(int))  # the split may be sorted by label
     originals = dataset.test.take(shown)
     decoded = np.asarray(run.reconstruct(reconstruct_rng, originals))
     scale = 255.0 if originals.dtype == np.uint8 else 1.0
     title = f"test examples, and E[x|z] at one z ~ q(z|x)\n{about}"
-    plots.reconstructions(workdir / "reconstructions.png", originals / scale, decoded, title)
-    plots.curves(workdir / "curves.png", rows, about)
-    means = getattr(bounds["test"].posterior, "mean", None)
+    plots.reconstructions(folder / "reconstructions.png", originals / scale, decoded, title)
+    plots.curves(folder / "curves.png", rows, about)
+    shown = np.unique(np.linspace(0, dataset.test.num - 1, NUM_CODES).astype(int))
+    means = getattr(run.encode(as_evaluated(run, dataset, shown)), "mean", None)
     if means is not None:
-        means = np.asarray(means[0][:, : run.latent_dim])
         title = f"posterior means of {len(means):,} test examples\n{about}"
-        plots.latents(workdir / "latents.png", means, dataset.test.labels(np.arange(len(means))), title)
+        plots.latents(folder / "latents.png", np.asarray(means), dataset.test.labels(shown), title)
+
+
+def as_evaluated(run: Run, dataset: Dataset, shown: np.ndarray) -> jax.Array:
+    """The test examples `shown`, binarized as in the evaluation, [n, D]."""
+    key = streams.of_split(run.config.eval.seed, "test").binarize
+    x = dataset.test.take(shown).reshape(len(shown), -1)
+    return binarize(jax.numpy.asarray(x), run.config.data.binarize, streams.fold(key, jax.numpy.asarray(shown)))
 
 
 def _name(data: dict) -> str:
@@ -90,17 +200,22 @@ def _name(data: dict) -> str:
     return "5,000 training digits of MNIST, a SUBSET (embedded)" if subset else f"{data['name']} ({data['source']})"
 
 
-def print_summary(results: dict, workdir: Path) -> None:
-    data = results["dataset"]
-    print(
+def print_summary(results: dict, workdir: Path, command: str | None = None) -> None:
+    data, members = results["dataset"], results["members"]
+    say(
         f"{_name(data)}: {data['num_train']:,} train, {data['num_valid']:,} valid, "
         f"{data['num_test']:,} test examples; binarization {data['binarization']}"
     )
-    for i, member in enumerate(results["members"]):
-        for split in ("valid", "test"):
-            if split in member:
-                print(f"member {i}, {split}: {_line(member[split])}")
-    print(f"wrote {workdir}: results.json, metrics.jsonl and the pictures")
+    if len(members) > 1:
+        say(sweep_table.text(members))
+    best = next(member for member in members if member["member"] == results["best_member"])
+    who = "" if len(members) == 1 else f"best by validation, member {best['member']} ({sweep_table.label(best)}), "
+    for split in ("valid", "test"):
+        say(f"{who}{split}: {_line(best[split])}")
+    if len(members) > 1 and command:
+        say(f"that member alone: {command}")
+    files = "results.json, metrics.jsonl and the pictures"
+    say(f"wrote {workdir}: {files if len(members) == 1 else f'sweep.csv, {files}'}")
 
 
 def _line(n: dict) -> str:

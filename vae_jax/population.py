@@ -6,12 +6,16 @@ import jax.numpy as jnp
 from vae_jax.types import Hypers
 
 
-def grid(config) -> Hypers:
-    """The hyper-parameters of every member, each [N]: integers stay int32, the rest is float32."""
-    return {
-        name: jnp.asarray([value], jnp.int32 if isinstance(value, int) else jnp.float32)
-        for name, value in config.hypers.items()
-    }
+def grid(config, members: list[dict]) -> Hypers:
+    """The hyper-parameters of `members` (`sweep.members`), each [N]: integers stay int32, the rest is float32."""
+
+    def values(name, default):
+        return jnp.asarray(
+            [changes.get(f"hypers.{name}", default) for changes in members],
+            jnp.int32 if isinstance(default, int) else jnp.float32,
+        )
+
+    return {name: values(name, default) for name, default in config.hypers.items()}
 
 
 def width(hypers: Hypers) -> int:
@@ -31,3 +35,16 @@ def lift(step, in_axes=0):
 def member(tree, i: int):
     """Member i of a population's tree."""
     return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def choose(tree, numbers: list[int]):
+    """The members `numbers` of a population's tree, in this order."""
+    return jax.tree.map(lambda leaf: leaf[jnp.asarray(numbers)], tree)
+
+
+def narrow(tree, like):
+    """One member's tree cut to the shapes of `like`, a model as wide as the member's own latent dimension.
+
+    Active units come first on every latent axis, so cutting each axis to its length keeps just these.
+    """
+    return jax.tree.map(lambda leaf, small: leaf[tuple(map(slice, small.shape))], tree, like)

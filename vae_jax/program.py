@@ -1,12 +1,17 @@
 """From a config to the pure functions of its population: what training, evaluation and loading share."""
 
 import math
+import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import population
+from vae_jax import config as settings
+from vae_jax import population, sharding, sweep
 from vae_jax.errors import UserError
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import make_model
@@ -16,10 +21,16 @@ from vae_jax.types import Hypers, Model, Objective, TrainState
 
 
 class Program(NamedTuple):
+    """A population that is trained at once: a whole sweep, or a part of it."""
+
     config: ConfigDict
     model: Model
     steps: Steps  # of one member
     hypers: Hypers  # [N]
+    members: list[int]  # their numbers in the sweep; what follows them in `hypers` only fills up the last part
+    changes: list[dict]  # {field: value}, what the sweep changes for each of them
+    name: str  # of the part, "" of a whole
+    alone: Callable  # (changes) -> the Program of the single run that such a member equals
     example_shape: tuple[int, ...]
     steps_per_epoch: float  # batches straddle epochs
     total_steps: int
@@ -34,6 +45,12 @@ class Program(NamedTuple):
         """So many epochs in whole steps, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
+    def latent_dim(self) -> int:
+        """The width of the model's z."""
+        params = jax.eval_shape(self.steps.init, population.member(self.hypers, 0)).params
+        rng, hypers = jax.random.key(0), population.member(self.hypers, 0)
+        return jax.eval_shape(self.model.sample_prior, params, rng, hypers).shape[-1]
+
 
 def chosen_params(state: TrainState, which: str):
     """The parameters [N, ...] that eval.params names: "last", or "best" by validation after beta's warm-up.
@@ -43,12 +60,17 @@ def chosen_params(state: TrainState, which: str):
     """
     if which not in ("last", "best"):
         raise UserError(f"params is {which!r}, expected 'last' or 'best'")
-    if which == "best" and min(state.best.step) < 0:
+    if which == "last":
+        return state.params
+    step = sharding.fetch(state.best.step)
+    if max(step) < 0:
         raise UserError(
             "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs are over; "
             "train longer, or set eval.params to 'last'"
         )
-    return state.best.params if which == "best" else state.params
+    # A member that diverged before its first validation has only its last good parameters.
+    choose = jax.vmap(lambda step, best, last: jax.tree.map(lambda a, b: jnp.where(step < 0, b, a), best, last))
+    return choose(state.best.step, state.best.params, state.params)
 
 
 def make_program(
@@ -57,24 +79,83 @@ def make_program(
     num_train: int,
     model: Model | None = None,
     objective: Objective | None = None,
+    changes: list[dict] | None = None,
 ) -> Program:
     """The program of a checked config; `model` and `objective` take the place of the ones it names.
 
-    `x_mean` is the mean of the training examples; where nothing is trained, its shape is all that counts.
+    Args:
+      x_mean: the mean of the training examples; where nothing is trained, its shape is all that counts.
+      num_train: how many training examples there are.
+      changes: what each member changes of config.hypers (`sweep.members`); by default one member changes nothing.
     """
-    hypers = population.grid(config)
+    changes = [{}] if changes is None else changes
+    hypers = population.grid(config, changes)
+    alone = lambda changes: make_program(  # noqa: E731
+        settings.single(config, changes), np.zeros(jnp.shape(x_mean)), num_train, model, objective
+    )
     is_mass = model is None and LIKELIHOODS[config.model.likelihood](config.model).mass
-    model = model or make_model(config.model, x_mean, population.width(hypers))
-    objective = objective or make_objective(config.objective)
+    parts = (
+        model or make_model(config.model, x_mean, population.width(hypers)),
+        objective or make_objective(config.objective),
+    )
     steps_per_epoch = num_train / config.train.batch_size
     return Program(
         config=config,
-        model=model,
-        steps=make_steps(config, model, objective, steps_per_epoch),
+        model=parts[0],
+        steps=make_steps(config, *parts, steps_per_epoch),
         hypers=hypers,
-        example_shape=jax.numpy.shape(x_mean),
+        members=list(range(len(changes))),
+        changes=changes,
+        name="",
+        alone=alone,
+        example_shape=jnp.shape(x_mean),
         steps_per_epoch=steps_per_epoch,
         total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
         steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),
         is_mass=is_mass and config.data.binarize != "none",
     )
+
+
+def make_programs(
+    config: ConfigDict,
+    x_mean: jax.Array,
+    num_train: int,
+    model: Model | None = None,
+    objective: Objective | None = None,
+) -> list[Program]:
+    """The programs of a config's sweep, to be run one after another: a part for each combination of static fields,
+    and several where sweep.max_members is smaller than that. Parts of one combination share their steps, and with
+    them what is compiled."""
+    everyone, programs = sweep.members(config), []
+    for numbers in sweep.by_program(everyone):
+        changes = [everyone[i] for i in numbers]
+        whole = make_program(settings.single(config, changes[0]), x_mean, num_train, model, objective, changes)
+        parts = sweep.equal_parts(numbers, config.sweep.max_members or len(numbers))
+        for part in parts:
+            filled = part + part[-1:] * (len(parts[0]) - len(part))
+            hypers = population.choose(whole.hypers, [numbers.index(i) for i in filled])
+            programs.append(whole._replace(hypers=hypers, members=part, changes=[everyone[i] for i in part]))
+    names = [""] if len(programs) == 1 else [f"part{i}" for i in range(len(programs))]
+    return [program._replace(name=name) for program, name in zip(programs, names, strict=True)]
+
+
+def device_memory() -> int:
+    """Bytes that the first of this process's devices has, of which a CPU has the machine's."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def members_that_fit(program: Program, memory: int) -> int:
+    """How many members of `program` fit into half of `memory` bytes, at least 1.
+
+    Counted for each: its state twice (a copy is being saved), and every value of one step, as if none shared its
+    place with another; so this is on the safe side.
+    """
+    hypers = population.member(program.hypers, 0)
+    state = jax.eval_shape(program.steps.init, hypers)
+    store = jax.ShapeDtypeStruct((1, math.prod(program.example_shape)), jnp.float32)
+    index = jax.ShapeDtypeStruct((program.config.train.batch_size,), jnp.int32)
+    step = jax.make_jaxpr(program.steps.train)(state, hypers, store, index)
+    values = [value.aval for equation in step.eqns for value in equation.outvars]
+    num_bytes = sum(a.size * a.dtype.itemsize for a in [*values, *jax.tree.leaves(state), *jax.tree.leaves(state)])
+    return max(1, memory // 2 // num_bytes)

@@ -8,48 +8,51 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from vae_jax import population
 from vae_jax import rng as streams
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
 from vae_jax.evaluation.likelihood import bound
-from vae_jax.models import draw_batch
+from vae_jax.models import draw_batch, sample_batch
 from vae_jax.program import Program
 from vae_jax.step import binarize
 from vae_jax.types import Hypers, Params
 
 
 class Run:
-    """One member of a finished or running training, from `vae_jax.load`.
+    """One member of a finished or running training, from `vae_jax.load`; no wider than its own latent dimension.
 
     Batches `x` are [B, *example_shape] or flat [B, D]: floats and bools are taken as they are; uint8 is grey
     values, divided by 255. Codes `z` are [B, latent_dim].
     """
 
-    def __init__(self, workdir: Path, program: Program, params: Params, hypers: Hypers, step: int, results):
+    def __init__(self, workdir: Path, program: Program, member: int, params: Params, step: int, results):
+        """`program` is the one that the member has alone; `params` may be as wide as its population's."""
+        like = jax.eval_shape(program.steps.init, population.member(program.hypers, 0)).params
         self.workdir = workdir
-        self.config: ConfigDict = program.config
+        self.config: ConfigDict = program.config  # of the single run that this member equals
         self.model = program.model
-        self.params = params  # of this member
-        self.hypers = hypers  # of this member, each []
+        self.member = member
+        self.params = population.narrow(params, like)
+        self.hypers: Hypers = population.member(program.hypers, 0)  # each []
         self.step = step  # of the checkpoint that the parameters come from
         self.results: dict | None = results  # results.json, None before the first evaluation
         self.example_shape = program.example_shape
-        self.latent_dim = int(hypers["latent_dim"])
+        self.latent_dim = program.latent_dim()
 
     def __repr__(self) -> str:
-        return f"Run({str(self.workdir)!r}, step={self.step}, latent_dim={self.latent_dim})"
+        return f"Run({str(self.workdir)!r}, member={self.member}, step={self.step}, latent_dim={self.latent_dim})"
 
     def encode(self, x) -> Gaussian:
         """q(z|x): mean and logvar, each [B, latent_dim]. uint8 goes in as grey values, not binarized."""
-        posterior = self._encode(self.params, self._batch(x))
-        return jax.tree.map(lambda leaf: leaf[:, : self.latent_dim], posterior)
+        return self._encode(self.params, self._batch(x))
 
     def decode(self, z) -> jax.Array:
         """The mean of p(x|z), [B, *example_shape]."""
         z = jnp.asarray(z, jnp.float32)
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise UserError(f"codes have shape {z.shape}, expected [B, {self.latent_dim}]")
-        return self._decode(self.params, jnp.pad(z, ((0, 0), (0, self._width() - self.latent_dim))))
+        return self._decode(self.params, z)
 
     def sample(self, rng: jax.Array, num: int, noise: bool = False) -> jax.Array:
         """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with `noise`."""
@@ -79,10 +82,6 @@ class Run:
         x = x.reshape(len(x), size)
         return x / jnp.float32(255) if x.dtype == jnp.uint8 else x.astype(jnp.float32)
 
-    def _width(self) -> int:
-        rng = jax.random.key(0)
-        return jax.eval_shape(lambda: self.model.sample_prior(self.params, rng, self.hypers)).shape[-1]
-
     @partial(jax.jit, static_argnums=0)
     def _encode(self, params, x):
         return jax.vmap(lambda x: self.model.encode(params, x, self.hypers))(x)
@@ -93,12 +92,7 @@ class Run:
 
     @partial(jax.jit, static_argnums=0, static_argnames=("num", "noise"))
     def _sample(self, params, rng, num, noise):
-        def one(rng):
-            prior_rng, x_rng = jax.random.split(rng)
-            z = self.model.sample_prior(params, prior_rng, self.hypers)
-            return self.model.decode(params, z, x_rng if noise else None)
-
-        return jax.vmap(one)(streams.fold(rng, jnp.arange(num)))
+        return sample_batch(self.model, params, rng, self.hypers, num, noise)
 
     @partial(jax.jit, static_argnums=0)
     def _reconstruct(self, params, rng, x):

@@ -4,8 +4,6 @@ Placing is all there is to it: the compiled program is the same, and the partiti
 processes (`jax.distributed`) every one of them runs the same calls in the same order, on its part of the arrays.
 """
 
-import os
-
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -52,6 +50,12 @@ def place(mesh: Mesh, tree, *axes: str | None):
     return jax.tree.map(one, tree)
 
 
+def abstract(mesh: Mesh, tree, *axes: str | None):
+    """A tree of shapes that also says where its arrays are to lie."""
+    sharding = NamedSharding(mesh, P(*axes))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+
 def fetch(tree):
     """`tree` as NumPy arrays, whole, on every process."""
 
@@ -78,9 +82,3 @@ def largest(number: int) -> int:
     if jax.process_count() == 1:
         return number
     return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
-
-
-def device_memory() -> int:
-    """Bytes that the first of this process's devices has, of which a CPU has the machine's."""
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

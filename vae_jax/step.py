@@ -10,6 +10,7 @@ import optax
 from vae_jax import optim
 from vae_jax import rng as streams
 from vae_jax.evaluation.likelihood import Bound, bound
+from vae_jax.models import sample_batch
 from vae_jax.objectives import make_loss_fn
 from vae_jax.types import Best, Hypers, Model, Objective, TrainState
 
@@ -19,6 +20,7 @@ class Steps(NamedTuple):
     train: Callable  # (state, hypers, store [n, D], index [B]) -> (state, metrics)
     keep_best: Callable  # (state, hypers, valid_elbo []) -> state
     evaluate: Callable  # (params, hypers, x [B, D], positions [B], split, num_samples, ...) -> Bound
+    sample: Callable  # (params, hypers, rng, num) -> means of p(x|z), z ~ p(z)  [num, ...]
 
 
 def binarize(x: jax.Array, mode: str, keys: jax.Array) -> jax.Array:
@@ -83,4 +85,7 @@ def make_steps(config, model: Model, objective: Objective, steps_per_epoch: floa
         x = binarize(x, mode, streams.fold(keys.binarize, positions))
         return bound(model, params, x, keys.epsilon, positions, hypers, num_samples, samples_per_step)
 
-    return Steps(init, train, keep_best, evaluate)
+    def sample(params, hypers: Hypers, rng: jax.Array, num: int) -> jax.Array:
+        return sample_batch(model, params, rng, hypers, num)
+
+    return Steps(init, train, keep_best, evaluate, sample)

@@ -6,9 +6,20 @@ import math
 import os
 import sys
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from vae_jax import sharding
 from vae_jax.errors import UserError
+
+
+def say(text: str) -> None:
+    """Prints once, however many processes there are."""
+    if sharding.is_main():
+        print(text, flush=True)
 
 
 @contextlib.contextmanager
@@ -21,7 +32,9 @@ def clear_errors(path: Path):
 
 
 def write_json(path: Path, value) -> None:
-    """Whole or not at all: a temporary name, then a rename."""
+    """Whole or not at all: a temporary name, then a rename. Process 0 writes, here and below."""
+    if not sharding.is_main():
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with clear_errors(path):
         temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
@@ -42,6 +55,26 @@ def read_json(path: Path):
         raise UserError(f"{path} cannot be read ({error}); restore it or use another --workdir") from error
 
 
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """An .npz file, whole or not at all."""
+    if not sharding.is_main():
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with clear_errors(path):
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        temporary.replace(path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; none where there is no such file, or it is damaged."""
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return {}
+
+
 def finite(value):
     """`value` with null for what JSON cannot hold."""
     if isinstance(value, dict):
@@ -52,11 +85,13 @@ def finite(value):
 
 
 class Rows:
-    """A .jsonl file that is appended to, and cut back to the checkpoint's step on resume."""
+    """A .jsonl file that is appended to; on resume, first cut back to the rows that `keep` accepts."""
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, keep: Callable[[dict], bool]):
         self.path, self.lines = path, []
-        kept = [line for line, row in _parse(path) if row["step"] <= step]
+        if not sharding.is_main():
+            return
+        kept = [line for line, row in _parse(path) if keep(row)]
         temporary = path.with_name(f".{path.name}.tmp")
         with clear_errors(path):
             temporary.write_text("".join(kept))
@@ -67,12 +102,14 @@ class Rows:
 
     def flush(self, durable: bool = False) -> None:
         """Into the file; `durable` onto the disk, because no checkpoint may be newer than the rows before it."""
+        lines, self.lines = self.lines, []
+        if not sharding.is_main():
+            return
         with clear_errors(self.path), self.path.open("a") as file:
-            file.write("".join(self.lines))
+            file.write("".join(lines))
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        self.lines = []
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -97,23 +134,27 @@ def _parse(path: Path):
 
 
 class Progress:
-    """A bar on a terminal, a plain line every `seconds` elsewhere."""
+    """A bar on a terminal, a plain line every `seconds` elsewhere; silent but in process 0."""
 
-    def __init__(self, total: int, start: int, seconds: float = 10.0):
+    def __init__(self, total: int, start: int, name: str = "", seconds: float = 10.0):
         self.total, self.first, self.seconds = total, None, seconds
+        self.name = f"{name}  " if name else ""
         self.printed = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and sharding.is_main() and start < total:
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
 
-    def update(self, step: int, epoch: float, loss: float, elbo: float, examples_per_s: float) -> None:
-        text = f"epoch {epoch:.1f}  loss {loss:.2f}  elbo {elbo:.2f}  {examples_per_s:,.0f} examples/s"
+    def update(self, step: int, epoch: float, shown: list[tuple[float, float]], examples_per_s: float) -> None:
+        """`shown`: (loss, elbo) of every member that has not diverged."""
+        losses, elbos = zip(*shown, strict=True)
+        pace = f"{examples_per_s:,.0f} examples/s"
+        text = f"{self.name}epoch {epoch:.1f}  loss {_range(losses)}  elbo {_range(elbos)}  {pace}"
         if self.bar is not None:
             self.bar.set_description_str(text, refresh=False)
             self.bar.update(step - self.bar.n)
-        elif time.monotonic() - self.printed >= self.seconds or step == self.total:
+        elif sharding.is_main() and (time.monotonic() - self.printed >= self.seconds or step == self.total):
             self.printed = time.monotonic()
             print(f"step {step}/{self.total}  {text}  {self._left(step)} left", file=sys.stderr, flush=True)
 
@@ -128,3 +169,7 @@ class Progress:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _range(values: tuple[float, ...]) -> str:
+    return f"{values[0]:.2f}" if len(values) == 1 else f"{min(values):.2f} to {max(values):.2f}"

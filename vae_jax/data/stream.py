@@ -15,8 +15,10 @@ from vae_jax.data.split import Split, shuffled
 from vae_jax.errors import UserError
 
 
-def order(seed: int, num: int, start: int, count: int) -> np.ndarray:
+def order(seed: int, num: int, start: int, count: int, member_seed: int | None = None) -> np.ndarray:
     """The examples at positions start..start+count-1 of the stream over `num` examples, int64 [count].
+
+    With `member_seed` the order is that member's own, else the one that all members share.
 
     Raises:
       UserError: the seed is negative.
@@ -24,14 +26,15 @@ def order(seed: int, num: int, start: int, count: int) -> np.ndarray:
     if seed < 0:
         raise UserError(f"data.seed must not be negative, but is {seed}")
     stop = start + count
+    words = () if member_seed is None else (member_seed + 1,)  # an absent word counts as 0
     epochs = range(start // num, -(-stop // num))
-    parts = [_permutation(seed, num, e)[max(start - e * num, 0) : stop - e * num] for e in epochs]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    parts = [_permutation(num, seed, e, *words)[max(start - e * num, 0) : stop - e * num] for e in epochs]
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-@functools.lru_cache(maxsize=2)  # a batch may need two epochs
-def _permutation(seed: int, num: int, epoch: int) -> np.ndarray:
-    permutation = shuffled(num, seed, epoch)
+@functools.lru_cache(maxsize=256)  # a batch may need two epochs, and members may have orders of their own
+def _permutation(num: int, *seed: int) -> np.ndarray:
+    permutation = shuffled(num, *seed).astype(np.int32 if num < 2**31 else np.int64)
     permutation.flags.writeable = False  # shared by all callers
     return permutation
 
@@ -42,28 +45,39 @@ def store(split: Split) -> np.ndarray:
 
 
 def chunks(
-    split: Split, *, bounds: Iterable[tuple[int, int]], batch_size: int, seed: int, resident: bool
+    split: Split,
+    *,
+    bounds: Iterable[tuple[int, int]],
+    batch_size: int,
+    seed: int,
+    resident: bool,
+    member_seeds: Iterable[int] | None = None,
 ) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
     """Yields (rows, index) for each (start_step, end_step) of `bounds`; x of step t is rows[index[t]].
 
     Resident: rows is None, to be read as `store(split)`, and index, int32 [T, B], points into that. Otherwise
     rows [T * B, D] are just the examples of this chunk, read by a background thread that is one chunk ahead,
     and index counts them; errors of the thread come out here. The thread ends with the generator.
+
+    With `member_seeds` [N] members have orders of their own: index is [T, N, B], and rows are [T * N * B, D].
     """
+    seeds = [None] if member_seeds is None else [int(s) for s in member_seeds]
 
     def examples(bound: tuple[int, int]) -> np.ndarray:
         start, end = bound
-        return order(seed, split.num, start * batch_size, (end - start) * batch_size)
+        orders = {s: order(seed, split.num, start * batch_size, (end - start) * batch_size, s) for s in set(seeds)}
+        index = np.stack([orders[s].reshape(-1, batch_size) for s in seeds], axis=1).astype(np.int32)
+        return index[:, 0] if member_seeds is None else index
 
     if resident:
         for bound in bounds:
-            yield None, examples(bound).astype(np.int32).reshape(-1, batch_size)
+            yield None, examples(bound)
         return
 
     def read(bound: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         i = examples(bound)
-        rows = np.ascontiguousarray(split.take(i).reshape(len(i), -1))
-        return rows, np.arange(len(i), dtype=np.int32).reshape(-1, batch_size)
+        rows = np.ascontiguousarray(split.take(i.ravel()).reshape(i.size, -1))
+        return rows, np.arange(i.size, dtype=np.int32).reshape(i.shape)
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vae_jax-data") as thread:
         ahead = deque()

@@ -1,13 +1,16 @@
 """What the latent units hold."""
 
-import jax.numpy as jnp
+import numpy as np
 
 
-def unit_activity(means):
-    """Var_x(E_q[z]) per unit [Z] of posterior means [n, Z] over a whole split (Burda et al. 2016, section 4)."""
-    return jnp.var(means, axis=0)
+def unit_activity(total: np.ndarray, squares: np.ndarray, num: int) -> np.ndarray:
+    """Var_x(E_q[z]) per unit (Burda et al. 2016, section 4), from sums over `num` examples.
+
+    `total` and `squares` [..., Z], float64: sums of the posterior means and of their squares.
+    """
+    return np.maximum(squares / num - (total / num) ** 2, 0.0)
 
 
-def active_units(means, threshold: float = 0.01) -> int:
-    """The number of units whose activity exceeds `threshold`, 0.01 in the literature."""
-    return int(jnp.sum(unit_activity(means) > threshold))
+def active_units(activity: np.ndarray, threshold: float = 0.01) -> int:
+    """The number of units whose activity [Z] exceeds `threshold`, 0.01 in the literature."""
+    return int(np.sum(activity > threshold))

@@ -38,5 +38,18 @@ def draw_batch(
     return jax.vmap(jax.vmap(draw, (None, 0, 0)))(x, keys, path_weight)
 
 
+def sample_batch(
+    model: Model, params: Params, rng: jax.Array, hypers: Hypers, num: int, noise: bool = False
+) -> jax.Array:
+    """Decoded draws from the prior, [num, ...]: means of p(x|z), or draws of it with `noise`."""
+
+    def one(rng: jax.Array) -> jax.Array:
+        prior_rng, x_rng = jax.random.split(rng)
+        z = model.sample_prior(params, prior_rng, hypers)
+        return model.decode(params, z, x_rng if noise else None)
+
+    return jax.vmap(one)(streams.fold(rng, jnp.arange(num)))
+
+
 def batch_size(x: Example | jax.Array) -> int:
     return jnp.shape(jax.tree.leaves(x)[0])[0]

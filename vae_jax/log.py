@@ -1,0 +1,76 @@
+"""metrics.jsonl, timing.jsonl and the progress line of a training, from what its chunks of steps return."""
+
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+
+from vae_jax import sharding
+from vae_jax.program import Program
+from vae_jax.writers import Progress, Rows, read_rows
+
+
+class Log:
+    """Writes the rows of finished chunks; fetching them one chunk late keeps the device busy."""
+
+    def __init__(self, workdir: Path, program: Program, start: int):
+        self.program, self.pending = program, None
+        self.part = {"part": program.name} if program.name else {}
+        before = lambda row: row["step"] <= start  # noqa: E731
+        ours, part = set(program.members), program.name
+        self.metrics = Rows(workdir / "metrics.jsonl", lambda row: row["member"] not in ours or before(row))
+        self.timing = Rows(workdir / "timing.jsonl", lambda row: row.get("part", "") != part or before(row))
+        self.progress = Progress(program.total_steps, start, program.name)
+        rows = read_rows(workdir / "timing.jsonl")
+        self.began = time.monotonic() - (rows[-1]["wall_time_s"] if rows else 0.0)
+        self.clock = time.monotonic()
+        self.diverged_at = np.full(len(program.members), -1)
+
+    def chunk(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
+        before, self.pending = self.pending, (begin, end, metrics, diverged_at)
+        if before is not None:
+            self._write(*before)
+
+    def flush(self) -> None:
+        """Everything that is known, onto the disk."""
+        before, self.pending = self.pending, None
+        if before is not None:
+            self._write(*before)
+        self.metrics.flush(durable=True)
+        self.timing.flush(durable=True)
+
+    def row(self, step: int, split: str, i: int, values: dict) -> None:
+        """A row of metrics.jsonl for the i-th member of this program."""
+        epoch = round(step / self.program.steps_per_epoch, 4)
+        self.metrics.write({"step": step, "epoch": epoch, "split": split, "member": self.program.members[i]} | values)
+
+    def _write(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
+        metrics, diverged_at = sharding.fetch((metrics, diverged_at))
+        self.diverged_at, shown = diverged_at[: len(self.program.members)], []
+        for i, stopped in enumerate(self.diverged_at):
+            values = {name: v[:, i] for name, v in metrics.items()}
+            if begin <= stopped < end:
+                self._report(i, stopped, [name for name, v in values.items() if not np.isfinite(v[stopped - begin])])
+            steps = (end if stopped < 0 else stopped) - begin
+            if steps > 0:
+                means = {name: float(np.mean(v[:steps], dtype=np.float64)) for name, v in values.items()}
+                self.row(end, "train", i, means)
+                shown.append((means["loss"], means.get("elbo", -means["loss"])))
+        now, before = time.monotonic(), self.clock
+        self.clock = now
+        pace = (end - begin) * self.program.config.train.batch_size * len(self.program.members) / (now - before)
+        row = {"step": end, "wall_time_s": round(now - self.began, 3), "examples_per_s": round(pace, 1)}
+        self.timing.write(row | self.part)
+        self.metrics.flush()
+        self.timing.flush()
+        if shown:
+            self.progress.update(end, end / self.program.steps_per_epoch, shown, pace)
+
+    def _report(self, i: int, step: int, terms: list[str]) -> None:
+        about = ", ".join(f"{field} {value}" for field, value in self.program.changes[i].items())
+        logging.error(
+            "member %d%s diverged at step %d: not finite: %s",
+            self.program.members[i], f" ({about})" if about else "", step, ", ".join(terms),
+        )  # fmt: skip
