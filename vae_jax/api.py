@@ -49,6 +49,7 @@ def train(
         print_summary(results, workdir)
     else:
         params = [_initial_params(program, workdir) for program in programs]
+        sharding.wait_for_all("read")  # nobody writes before everybody has read
         now = record.open_workdir(workdir, now | {"init_from": params[0][1]})
         if results:  # of a shorter training, which goes on
             writers.write_json(workdir / "results.json", results | {"complete": False})

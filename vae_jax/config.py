@@ -95,7 +95,9 @@ def as_command(config: ConfigDict) -> str:
     fields = [name for name, value in flatten(config).items() if value != flatten(start)[name]]
     same = config.train.schedule_epochs == config.train.num_epochs
     fields = [name for name in fields if not (same and name == "train.schedule_epochs")]
-    overrides = [f"--config.{name}={flatten(config)[name]}".replace(" ", "") for name in fields]
+    values = {name: flatten(config)[name] for name in fields}
+    shown = {name: str(v).replace(" ", "") if isinstance(v, tuple) else v for name, v in values.items()}
+    overrides = [f"--config.{name}={value}" for name, value in shown.items()]
     return shlex.join(["python3", "-m", "vae_jax.main", "--config=configs/mnist.py", *overrides])
 
 
@@ -111,7 +113,13 @@ def _members(config: ConfigDict) -> list[dict]:
             f"the sweep has {num:,} members ({shown}), more than {sweep.MAX_MEMBERS:,}: shorten its lists, or split "
             "it over several --workdir"
         )
-    return sweep.members(config)
+    members = sweep.members(config)
+    seen = set()
+    for changes in members:
+        if (values := tuple(changes.values())) in seen:
+            raise UserError(f"the sweep lists the member {changes} more than once")
+        seen.add(values)
+    return members
 
 
 def _checked_list(name: str, values, field: str, like) -> tuple:
@@ -123,14 +131,10 @@ def _checked_list(name: str, values, field: str, like) -> tuple:
             f"{name} is {values!r}, but {field} is a tuple itself: give a tuple of tuples, such as ({like!r},)"
         )
     try:
-        checked = tuple(_checked(field, value, like) for value in values)
+        return tuple(_checked(field, value, like) for value in values)
     except UserError as error:
         quote = " (strings in a tuple need quotes)" if isinstance(like, str) and "," in str(values[0]) else ""
         raise UserError(f"{name}: {error}{quote}") from error
-    repeated = [v for i, v in enumerate(checked) if v in checked[:i]]
-    if repeated:
-        raise UserError(f"{name} lists {repeated[0]!r} more than once")
-    return checked
 
 
 def _checked(name: str, value, like):
@@ -140,7 +144,7 @@ def _checked(name: str, value, like):
 
 
 def _check_together(given: dict) -> None:
-    beyond = given["train.num_epochs"] > given["train.schedule_epochs"]
+    beyond = given["train.num_epochs"] > (given["train.schedule_epochs"] or given["train.num_epochs"])
     if beyond and given["train.lr_decay"] != "constant" and given["hypers.lr_final_fraction"] == 0:
         raise UserError(
             "train.num_epochs goes beyond train.schedule_epochs, where hypers.lr_final_fraction 0 makes the learning "

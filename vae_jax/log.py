@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax import sharding
+from vae_jax import sharding, sweep_table
 from vae_jax.program import Program
 from vae_jax.writers import Progress, Rows, read_rows
 
@@ -69,8 +69,5 @@ class Log:
             self.progress.update(end, end / self.program.steps_per_epoch, shown, pace)
 
     def _report(self, i: int, step: int, terms: list[str]) -> None:
-        about = ", ".join(f"{field} {value}" for field, value in self.program.changes[i].items())
-        logging.error(
-            "member %d%s diverged at step %d: not finite: %s",
-            self.program.members[i], f" ({about})" if about else "", step, ", ".join(terms),
-        )  # fmt: skip
+        who = sweep_table.named({"member": self.program.members[i], "swept": self.program.changes[i]})
+        logging.error("%s diverged at step %d: not finite: %s", who, step, ", ".join(terms))

@@ -34,6 +34,7 @@ class Outcome:
         self.stored = (writers.read_json(workdir / "results.json") if resume else None) or {}
         self.examples = writers.read_arrays(workdir / "examples.npz") if self.stored else {}
         self.entries: dict[int, dict] = {}
+        self.command = None
         sharding.wait_for_all("outcome")  # nobody writes before everybody has read
 
     def add(self, program: Program, state: TrainState) -> None:
@@ -107,6 +108,7 @@ class Outcome:
             "complete": complete,
             "eval": self.settings,
             "best_member": best,
+            "best_command": self.command,
             "members": members,
         }
         writers.write_arrays(self.workdir / "examples.npz", self.examples)
@@ -129,29 +131,31 @@ class Outcome:
         if sweep_table.best(members) is None:
             self._write(complete=done)
             raise_diverged(members, self.workdir)
+        self.command = None if own else settings.as_command(self._best_program().config)
+        if len(members) > 1:
+            sweep_table.write_csv(self.workdir / "sweep.csv", members)
         say("drawing")
         if sharding.is_main():
             self._draw(members)
-        print_summary(self._write(complete=done), self.workdir, None if own else self._command())
+        print_summary(self._write(complete=done), self.workdir)
 
     def _best_program(self) -> Program:
         best = sweep_table.best(self._members())
         program = next(program for program in self.programs if best in program.members)
         return program.alone(program.changes[program.members.index(best)])
 
-    def _command(self) -> str:
-        return settings.as_command(self._best_program().config)
-
     def _draw(self, members: list[dict]) -> None:
         (best, params), program = *self.params.items(), self._best_program()
         run = Run(self.workdir, program, best, params, self.entries[best]["step"], None)
         folder, about = self.workdir, _name(self.description)
         if len(members) > 1:
-            sweep_table.write_csv(self.workdir / "sweep.csv", members)
-            sweep_plots.rate_distortion(self.workdir / "rate_distortion.png", members, about)
-            sweep_plots.heat_maps(self.workdir / "heat_maps.png", members, about)
+            title = f"{about}, {len(members)} members, epoch {self.entries[best]['epoch']:.4g}"
+            sweep_plots.rate_distortion(self.workdir / "rate_distortion.png", members, f"{title}, test")
+            sweep_plots.heat_maps(self.workdir / "heat_maps.png", members, f"{title}, test")
             images = np.stack([self.images[member["member"]] for member in members])
-            sweep_plots.strips(self.workdir / "strips.png", members, images, about)
+            sweep_plots.strips(
+                self.workdir / "strips.png", members, images, f"E[x|z], the same z ~ p(z) noise in every row\n{title}"
+            )
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
         draw_pictures(run, self.dataset, folder, about, self.entries[best]["epoch"])
@@ -200,7 +204,7 @@ def _name(data: dict) -> str:
     return "5,000 training digits of MNIST, a SUBSET (embedded)" if subset else f"{data['name']} ({data['source']})"
 
 
-def print_summary(results: dict, workdir: Path, command: str | None = None) -> None:
+def print_summary(results: dict, workdir: Path) -> None:
     data, members = results["dataset"], results["members"]
     say(
         f"{_name(data)}: {data['num_train']:,} train, {data['num_valid']:,} valid, "
@@ -209,11 +213,11 @@ def print_summary(results: dict, workdir: Path, command: str | None = None) -> N
     if len(members) > 1:
         say(sweep_table.text(members))
     best = next(member for member in members if member["member"] == results["best_member"])
-    who = "" if len(members) == 1 else f"best by validation, member {best['member']} ({sweep_table.label(best)}), "
+    who = "" if len(members) == 1 else f"member {best['member']}, "
     for split in ("valid", "test"):
         say(f"{who}{split}: {_line(best[split])}")
-    if len(members) > 1 and command:
-        say(f"that member alone: {command}")
+    if len(members) > 1 and results["best_command"]:
+        say(f"that member alone: {results['best_command']}")
     files = "results.json, metrics.jsonl and the pictures"
     say(f"wrote {workdir}: {files if len(members) == 1 else f'sweep.csv, {files}'}")
 

@@ -72,7 +72,7 @@ def open_workdir(workdir: Path, record: dict) -> dict:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / ".writable").touch()
-        (workdir / ".writable").unlink()
+        (workdir / ".writable").unlink(missing_ok=True)  # several processes may do this at once
     except OSError as error:
         raise UserError(f"workdir {workdir} is not writable ({error.strerror}); choose another --workdir") from error
     before = read_record(workdir)

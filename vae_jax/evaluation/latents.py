@@ -8,7 +8,8 @@ def unit_activity(total: np.ndarray, squares: np.ndarray, num: int) -> np.ndarra
 
     `total` and `squares` [..., Z], float64: sums of the posterior means and of their squares.
     """
-    return np.maximum(squares / num - (total / num) ** 2, 0.0)
+    with np.errstate(invalid="ignore"):  # a member that diverged may have infinite means
+        return np.maximum(squares / num - (total / num) ** 2, 0.0)
 
 
 def active_units(activity: np.ndarray, threshold: float = 0.01) -> int:

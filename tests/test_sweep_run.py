@@ -1,0 +1,416 @@
+"""A sweep as its user meets it: train, stop, resume, split, look at what it leaves, take out a member."""
+
+import csv
+import json
+import re
+import signal
+import sys
+
+import conftest
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax import checkpoints, outcome, population, program, sharding, sweep
+from vae_jax.config import check, single
+from vae_jax.data import stream
+from vae_jax.errors import UserError
+from vae_jax.types import TrainState
+from vae_jax.writers import read_rows
+
+loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
+FILES = ("sweep.csv", "rate_distortion.png", "heat_maps.png", "strips.png")
+
+
+@pytest.fixture
+def config():
+    """2 activations x 2 betas x 2 latent dimensions; a program of four members for each activation."""
+    config = conftest.config.__wrapped__()
+    config.train.num_epochs, config.eval.nll_samples = 2.0, 5
+    config.sweep.model_activation, config.sweep.beta, config.sweep.latent_dim = ("tanh", "relu"), (0.5, 2.0), (2, 4)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished sweep that the tests only read."""
+    workdir = tmp_path_factory.mktemp("finished") / "sweep"
+    images = conftest.images.__wrapped__()
+    return vae_jax.train(config.__wrapped__(), workdir, dataset=images), workdir, images
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Pictures take a third of the time of such short runs: only those of `finished` are drawn."""
+    monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members: None)
+
+
+def numbers(run):
+    return [member["test"] for member in run.results["members"]]
+
+
+def assert_close(a, b, rtol=2e-3):
+    for ours, theirs in zip(a, b, strict=True):
+        for name in ("nll", "elbo", "distortion", "rate"):
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=rtol, atol=2e-3)
+
+
+def assert_same_sweep(a, b):
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    assert results(a)["members"] == results(b)["members"]
+    assert (a / "sweep.csv").read_bytes() == (b / "sweep.csv").read_bytes()
+    for member in range(8):
+        trees = [vae_jax.load(w, member).params for w in (a, b)]
+        jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+def results(workdir):
+    return json.loads((workdir / "results.json").read_text())
+
+
+def test_it_leaves_what_the_contract_says(finished):
+    run, workdir, _ = finished
+    found = results(workdir)
+    assert found["complete"] and len(found["members"]) == 8
+    assert [m["member"] for m in found["members"]] == list(range(8))
+    assert found["members"][5]["swept"] == {"model.activation": "relu", "hypers.beta": 0.5, "hypers.latent_dim": 4}
+    assert found["members"][5]["hypers"]["latent_dim"] == 4
+    valid = [m["valid"]["nll"] for m in found["members"]]
+    assert found["best_member"] == run.member == int(np.argmin(valid))
+    assert all(m["step"] == 20 and m["diverged_at"] is None for m in found["members"])
+    for name in (
+        *FILES,
+        *(f"members/{run.member}/{p}.png" for p in ("samples", "reconstructions", "latents", "curves")),
+    ):
+        assert (workdir / name).stat().st_size > 0, name
+    rows = read_rows(workdir / "metrics.jsonl")
+    assert {(r["member"], r["step"]) for r in rows if r["split"] == "train"} == {
+        (member, step) for member in range(8) for step in (5, 10, 15, 20)
+    }
+    with (workdir / "sweep.csv").open() as file:
+        table = list(csv.DictReader(file))
+    for row, member in zip(table, found["members"], strict=True):
+        assert float(row["test_nll"]) == member["test"]["nll"] and row["hypers.beta"] == str(member["hypers"]["beta"])
+        assert row["model.activation"] == member["swept"]["model.activation"]
+
+
+def test_per_example_numbers_are_those_of_the_means(finished):
+    _, workdir, _ = finished
+    examples = np.load(workdir / "examples.npz")
+    for member in results(workdir)["members"]:
+        log_p, elbo = (examples[f"{name}/{member['member']}"] for name in ("log_p", "elbo"))
+        assert log_p.shape == elbo.shape == (60,)
+        np.testing.assert_allclose(-log_p.mean(), member["test"]["nll"], rtol=1e-5)
+        np.testing.assert_allclose(elbo.mean(), member["test"]["elbo"], rtol=1e-5)
+
+
+def test_a_member_is_its_single_run(finished, config, tmp_path, member=4):
+    run, workdir, images = finished
+    config = check(config)
+    alone = vae_jax.train(single(config, sweep.members(config)[member]), tmp_path / "run", dataset=images)
+    ours = vae_jax.load(workdir, member)
+    assert ours.config.to_dict() == alone.config.to_dict()
+    assert_close([numbers(run)[member]], numbers(alone))
+    shapes = [jax.tree.map(jnp.shape, r.params) for r in (ours, alone)]
+    assert shapes[0] == shapes[1]  # of its own latent dimension, not of the widest member's
+    x = images.test.take(slice(0, 9))
+    assert ours.encode(x).mean.shape == (9, ours.latent_dim) == (9, sweep.members(config)[member]["hypers.latent_dim"])
+    np.testing.assert_allclose(ours.encode(x).mean, alone.encode(x).mean, atol=5e-3)
+    for pictures in (lambda r: r.sample(jax.random.key(0), 5), lambda r: r.reconstruct(jax.random.key(0), x)):
+        np.testing.assert_allclose(pictures(ours), pictures(alone), atol=5e-3)
+
+
+def test_there_is_no_member_beyond_the_last(finished):
+    with pytest.raises(UserError, match=r"member 8 of .*: it has members 0 to 7"):
+        vae_jax.load(finished[1], 8)
+
+
+class stop_after:
+    """Makes the loop believe that SIGTERM came while it trained chunk number `chunks`."""
+
+    def __init__(self, monkeypatch, chunks):
+        original, self.count = loop.make_train_chunk, 0
+
+        def counting(*args):
+            train_chunk = original(*args)
+
+            def call(*args):
+                self.count += 1
+                if self.count == chunks:
+                    signal.raise_signal(signal.SIGTERM)
+                return train_chunk(*args)
+
+            return call
+
+        monkeypatch.setattr(loop, "make_train_chunk", counting)
+
+
+@pytest.mark.parametrize("chunks", [2, 7])
+def test_stopping_in_any_part_and_resuming_changes_no_bit(finished, config, tmp_path, monkeypatch, chunks):
+    _, straight, images = finished
+    with monkeypatch.context() as patch:
+        stop_after(patch, chunks)
+        with pytest.raises(loop.Interrupted):
+            vae_jax.train(config, tmp_path / "sweep", dataset=images)
+    assert not (tmp_path / "sweep" / "sweep.csv").exists()
+    vae_jax.train(config, tmp_path / "sweep", dataset=images)
+    assert_same_sweep(straight, tmp_path / "sweep")
+
+
+def test_a_part_that_was_evaluated_is_not_evaluated_again(finished, config, tmp_path, monkeypatch):
+    _, straight, images = finished
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        with pytest.raises(loop.Interrupted):
+            vae_jax.train(config, tmp_path / "sweep", dataset=images)
+    partly = results(tmp_path / "sweep")
+    assert not partly["complete"] and [m["member"] for m in partly["members"]] == [0, 1, 2, 3]
+    evaluated = []
+    original = outcome.Outcome._evaluate
+    monkeypatch.setattr(
+        outcome.Outcome,
+        "_evaluate",
+        lambda self, p, params: evaluated.extend(p.members) or original(self, p, params),
+    )
+    vae_jax.train(config, tmp_path / "sweep", dataset=images)
+    assert evaluated == [4, 5, 6, 7]
+    assert_same_sweep(straight, tmp_path / "sweep")
+
+
+def counted_traces(monkeypatch):
+    """A list that grows with every trace of a member's training or evaluation step."""
+    traces = []
+    original = program.make_steps
+
+    def counting(*args):
+        steps = original(*args)
+        train = lambda *a: traces.append("train") or steps.train(*a)  # noqa: E731
+        evaluate = lambda *a: traces.append("evaluate") or steps.evaluate(*a)  # noqa: E731
+        return steps._replace(train=train, evaluate=evaluate)
+
+    monkeypatch.setattr(program, "make_steps", counting)
+    return traces
+
+
+def test_traces_do_not_grow_with_the_number_of_settings_or_parts(config, images, tmp_path, monkeypatch):
+    config.sweep.model_activation = ()
+    counts = []
+    for i, (betas, max_members) in enumerate((((1.0,), 0), ((0.5, 1.0, 2.0), 0), ((0.5, 1.0, 2.0), 2))):
+        config.sweep.beta, config.sweep.max_members = betas, max_members
+        with monkeypatch.context() as patch:
+            traces = counted_traces(patch)
+            vae_jax.train(config, tmp_path / f"{i}", dataset=images)
+        counts.append({kind: traces.count(kind) for kind in set(traces)})
+    assert counts[0] == counts[1] and counts[0]["train"] <= 2
+    # Every part but the first would add one, if it did not use what the first has compiled. The memory that a member
+    # needs is only looked up, by one more trace, where max_members does not say how many there are to be.
+    assert counts[2]["train"] <= counts[1]["train"] and counts[2]["evaluate"] == counts[1]["evaluate"]
+
+
+def test_a_sweep_in_equal_parts_is_the_sweep(config, images, tmp_path):
+    config.sweep.model_activation, config.sweep.beta, config.sweep.seed = (), (0.5, 1.0, 2.0), (0, 1)
+    config.sweep.latent_dim, config.sweep.shared_data = (), False
+    runs = []
+    for max_members in (0, 4):
+        config.sweep.max_members = max_members
+        runs.append(vae_jax.train(config, tmp_path / f"{max_members}", dataset=images))
+    assert_close(numbers(runs[0]), numbers(runs[1]))
+    assert len(numbers(runs[1])) == 6
+    assert sorted(p.name for p in (tmp_path / "4" / "checkpoints").iterdir()) == ["part0", "part1"]
+    stored = json.loads((tmp_path / "0" / "config.json").read_text())["config"]["sweep"]["max_members"]
+    assert stored == 6  # what this machine's memory allowed is on record, and holds on a machine with less
+
+
+def test_members_with_their_own_order_of_examples(config, images, tmp_path):
+    for name in ("model_activation", "beta", "latent_dim"):
+        config.sweep[name] = ()
+    config.sweep.seed, config.sweep.shared_data = (0, 1), False
+    many = vae_jax.train(config, tmp_path / "many", dataset=images)
+    streamed = check(config)
+    streamed.data.resident = "no"
+    assert numbers(vae_jax.train(streamed, tmp_path / "streamed", dataset=images)) == numbers(many)
+    config.sweep.seed, config.hypers.seed = (), 1
+    alone = vae_jax.train(config, tmp_path / "alone", dataset=images)
+    assert_close(numbers(many)[1:], numbers(alone))
+    config.sweep.shared_data = True
+    shared = vae_jax.train(config, tmp_path / "shared", dataset=images)
+    rows = [read_rows(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in ("alone", "shared")]
+    assert abs(rows[0] - rows[1]) > 1e-3 and shared.member == 0
+
+
+def test_own_orders_differ_between_members_and_from_the_shared_one():
+    shared = stream.order(0, 50, 0, 50)
+    own = [stream.order(0, 50, 0, 50, seed) for seed in range(5)]
+    assert len({tuple(o) for o in [shared, *own]}) == 6
+    assert all(sorted(o) == list(range(50)) for o in own)
+    ((_, index),) = stream.chunks(
+        conftest.images.__wrapped__().train,
+        bounds=[(3, 7)],
+        batch_size=10,
+        seed=0,
+        resident=True,
+        member_seeds=[2, 0, 2],
+    )
+    assert index.shape == (4, 3, 10)
+    np.testing.assert_array_equal(index[:, 0], index[:, 2])
+    np.testing.assert_array_equal(index[:, 1].ravel(), stream.order(0, 200, 30, 40, 0))
+
+
+def test_a_member_that_diverges_is_frozen_and_named_everywhere(config, images, tmp_path, caplog, capsys):
+    config.sweep.model_activation, config.sweep.latent_dim = (), ()
+    config.sweep.learning_rate, config.hypers.lr_warmup_epochs = (0.01, 1e30), 0.0
+    run = vae_jax.train(config, tmp_path / "sweep", dataset=images)
+    members = run.results["members"]
+    assert [m["diverged_at"] is None for m in members] == [True, False, True, False]
+    assert run.results["complete"] and run.results["best_member"] in (0, 2)
+    assert "member 3 (beta 2, learning_rate 1e+30) diverged at step 1: not finite: " in caplog.text
+    assert "member 3 (beta 2, learning_rate 1e+30) diverged at step 1" in capsys.readouterr().out
+    with (tmp_path / "sweep" / "sweep.csv").open() as file:
+        assert [row["diverged_at"] for row in csv.DictReader(file)] == ["", "1", "", "1"]
+    config.sweep.learning_rate = (0.01,)
+    assert_close(numbers(run)[::2], numbers(vae_jax.train(config, tmp_path / "alone", dataset=images)))
+    config.sweep.learning_rate = (1e30,)
+    with pytest.raises(UserError, match=r"the loss is not finite at step 1; the last good parameters are saved"):
+        vae_jax.train(config, tmp_path / "all", dataset=images)
+
+
+def test_a_field_that_is_both_swept_and_given_as_an_object(config, images, tmp_path):
+    from vae_jax.objectives import make_objective
+
+    config.sweep.objective_num_samples = (1, 2)
+    with pytest.raises(UserError, match=r"varies objective.num_samples, but the objective is one of your own"):
+        vae_jax.train(config, tmp_path / "run", dataset=images, objective=make_objective(config.objective))
+
+
+def test_a_different_sweep_is_a_different_run(finished, config):
+    _, workdir, images = finished
+    config.sweep.beta = (0.5, 3.0)
+    with pytest.raises(UserError, match=r"different run: .*sweep.beta \(0.5, 2.0\) -> \(0.5, 3.0\)"):
+        vae_jax.train(config, workdir, dataset=images)
+
+
+def test_evaluating_a_sweep_again(finished, config, tmp_path):
+    import shutil
+
+    _, straight, images = finished
+    shutil.copytree(straight, tmp_path / "sweep")
+    config.eval.nll_samples = 20
+    again = vae_jax.evaluate(tmp_path / "sweep", config, dataset=images)
+    for ours, theirs in zip(numbers(again), (m["test"] for m in results(straight)["members"]), strict=True):
+        assert ours["nll_samples"] == 20 and ours["nll"] < theirs["nll"] + 0.05
+
+
+# --- devices
+
+
+def a_program(config, num_members):
+    changes = [{"hypers.beta": 0.5 + i, "hypers.seed": i} for i in range(num_members)]
+    return program.make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200, changes=changes)
+
+
+def chunk_on(devices, config, images, num_members, steps=10):
+    """(result of a chunk, the text of its compiled program)."""
+    many = a_program(config, num_members)
+    mesh = sharding.make_mesh(num_members, config.train.batch_size, devices)
+    state, hypers = loop.initial_state(many, mesh=mesh), sharding.place(mesh, many.hypers, "member")
+    store = sharding.place(mesh, stream.store(images.train))
+    bounds = [(0, steps)]
+    ((_, index),) = stream.chunks(
+        images.train, bounds=bounds, batch_size=config.train.batch_size, seed=0, resident=True
+    )
+    arguments = state, hypers, store, sharding.place(mesh, index, None, "data")
+    train_chunk = loop.make_train_chunk(many, mesh)
+    text = train_chunk.lower(*arguments).compile().as_text()
+    return mesh, train_chunk(*arguments), text
+
+
+@pytest.fixture
+def plain():
+    config = conftest.config.__wrapped__()
+    config.train.batch_size = 24
+    return config
+
+
+@pytest.mark.parametrize(("num_members", "shape"), [(16, (8, 1)), (4, (4, 2))])
+def test_members_and_batch_over_eight_devices(plain, images, num_members, shape):
+    mesh, (state, metrics, diverged_at), text = chunk_on(jax.devices(), plain, images, num_members)
+    assert tuple(mesh.shape.values()) == shape
+    _, (expected, expected_metrics, _), _ = chunk_on(jax.devices()[:1], plain, images, num_members)
+    np.testing.assert_allclose(metrics["loss"], expected_metrics["loss"], rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-4)
+    assert (np.asarray(diverged_at) == -1).all()
+    collectives = re.findall(r"(all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)[\w-]*\(", text)
+    assert bool(collectives) == (shape[1] > 1), collectives
+
+
+@pytest.mark.parametrize(("first", "then"), [(8, 1), (1, 8)])
+def test_a_sweep_begun_on_some_devices_goes_on_on_others(plain, images, tmp_path, monkeypatch, first, then):
+    many = a_program(plain, 4)
+    straight, moved = tmp_path / "straight", tmp_path / "moved"
+    states = {}
+    for workdir, plan in ((straight, [(1, None)]), (moved, [(first, 3), (then, None)])):
+        workdir.mkdir()
+        for devices, chunks in plan:
+            with monkeypatch.context() as patch, loop.catch_signals() as stop:
+                patch.setattr(
+                    sharding, "make_mesh", lambda n, b, d=None, k=devices: conftest._make_mesh(n, b, jax.devices()[:k])
+                )
+                if chunks:
+                    stop_after(patch, chunks)
+                    with pytest.raises(loop.Interrupted):
+                        loop.fit(many, images, workdir, stop)
+                else:
+                    states[workdir.name] = loop.fit(many, images, workdir, stop)
+    for a, b in zip(*(jax.tree.leaves(s.params) for s in states.values()), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=2e-3)
+    assert isinstance(states["moved"], TrainState) and checkpoints.steps(moved / "checkpoints")
+
+
+# --- the latent mask, in both precisions
+
+
+def after(config, changes, images, steps, dtype):
+    """The parameters of the members after so many steps, computed in `dtype`."""
+    many = program.make_program(check(config), np.full((6, 5, 1), 0.4, dtype), 200, changes=changes)
+    cast = lambda tree: jax.tree.map(lambda a: a.astype(dtype) if a.dtype == jnp.float32 else a, tree)  # noqa: E731
+    store, index = jnp.asarray(stream.store(images.train)), stream.order(0, 200, 0, steps * 20).reshape(steps, 20)
+    state = cast(jax.vmap(many.steps.init)(many.hypers))
+    hypers = cast(many.hypers)
+
+    @jax.jit
+    def run(state, hypers):
+        def step(state, i):
+            return cast(population.lift(many.steps.train, (0, 0, None, None))(state, hypers, store, i)[0]), None
+
+        return jax.lax.scan(step, state, jnp.asarray(index))[0]
+
+    return many, run(state, hypers)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-3), (np.float64, 1e-12)])
+def test_a_narrow_member_of_a_wide_run_equals_the_narrow_run(images, dtype, tolerance):
+    config = conftest.config.__wrapped__()
+    config.hypers.learning_rate = 3e-3
+    narrow = {"hypers.latent_dim": 3, "hypers.beta": 2.0, "hypers.seed": 1}
+    with jax.enable_x64(dtype == np.float64):
+        _, wide = after(config, [{"hypers.latent_dim": 11}, narrow], images, 120, dtype)
+        alone_program, alone = after(config, [narrow], images, 120, dtype)
+        first = jax.vmap(alone_program.steps.init)(alone_program.hypers).params
+        inside = population.narrow(population.member(wide.params, 1), population.member(alone.params, 0))
+        moved = 0.0
+        for a, b, start in zip(*map(jax.tree.leaves, (inside, population.member(alone.params, 0), first)), strict=True):
+            assert a.dtype == dtype
+            np.testing.assert_allclose(a, b, atol=tolerance)
+            moved = max(moved, float(jnp.max(jnp.abs(b - start[0]))))
+        assert moved > 0.03  # it has learned
+
+
+def test_what_a_member_needs_of_the_memory_grows_with_the_model(plain):
+    plain.hypers.latent_dim = 4
+    small = program.members_that_fit(a_program(plain, 2), 10**9)
+    plain.model.hidden = (160,)
+    large = program.members_that_fit(a_program(plain, 2), 10**9)
+    assert 1 < large < small and program.members_that_fit(a_program(plain, 2), 1) == 1
