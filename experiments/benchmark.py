@@ -18,6 +18,14 @@ contestant takes an epoch in turn, on the CPU; a ratio is the median of the rati
 `--part=startup`: from the command `python -m vae_jax.main --config=configs/mnist.py` to the first training
 step, with an empty cache of decoded data and compiled programs (cold), then with what that left there (warm).
 
+`--part=members`: the time of a training step of populations of `--members` of the network of configs/mnist.py
+(784-200-200-50, batches of 100), divided by the number of members, relative to the first: chunks of the loop in turn.
+`--platform=cuda` measures it on a GPU.
+
+`--part=sweep`: one command that sweeps 16 seeds for 2 epochs of MNIST, against 16 commands of one seed each, from
+start to end: start-up, compilation (kept by the first for the others, as always), evaluation (10 importance samples)
+and pictures are in the time.
+
 The machine must be idle otherwise: a single busy core makes PyTorch's threads wait for each other, up to tens
 of times as long as the work takes.
 """
@@ -28,6 +36,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -265,6 +274,91 @@ def startup_part(args) -> list[str]:
     return lines + [f"| {n} | {np.median(s):.1f} | {min(s):.1f} | {TARGETS[n]} |" for n, s in seconds.items()]
 
 
+def members_part(args) -> list[str]:
+    sizes = [int(n) for n in args.members.split(",")]
+    x = grey_images(args)
+    mean, split = x.reshape(NUM, PIXELS).mean(0, dtype=np.float32) / 255, data.Split(x, None, np.arange(NUM))
+    chunks = {n: population_chunk(n, mean.reshape(x.shape[1:]), split) for n in sizes}
+    seconds = {n: [] for n in sizes}
+    for number in range(args.rounds + 1):
+        for n, chunk in chunks.items():
+            time.sleep(0.3)
+            begin = time.perf_counter()
+            steps = chunk(max(1, 16 // n))
+            if number:  # the first compiles
+                seconds[n].append((time.perf_counter() - begin) / steps)
+    lines = [
+        f"A step of populations on {jax.devices()[0].device_kind}; {args.rounds} rounds; target: 16 <= 1.05 on a CPU"
+    ]
+    lines += ["", "| members | median ms a step | ms a member-step | relative to the first |", "|--:|--:|--:|--:|"]
+    for n, s in seconds.items():
+        relative = np.median((np.asarray(s) / n) / (np.asarray(seconds[sizes[0]]) / sizes[0]))
+        lines += [f"| {n} | {1e3 * np.median(s):.2f} | {1e3 * np.median(s) / n:.3f} | {relative:.2f} |"]
+    return lines
+
+
+def population_chunk(num_members: int, mean: np.ndarray, split):
+    """chunk(repeats) -> steps taken, of a population that differs in its seeds."""
+    config = settings.check(settings.default())
+    program = make_program(config, mean, NUM, changes=[{"hypers.seed": seed} for seed in range(num_members)])
+    mesh = sharding.make_mesh(num_members, config.train.batch_size)
+    train_chunk = make_train_chunk(program, mesh)
+    store, hypers = sharding.place(mesh, stream.store(split)), sharding.place(mesh, program.hypers, "member")
+    state, steps = initial_state(program, mesh=mesh), 50
+
+    def chunk(repeats: int) -> int:
+        nonlocal state
+        bounds = [(i * steps, (i + 1) * steps) for i in range(repeats)]
+        batch_size = config.train.batch_size
+        for _, index in stream.chunks(split, bounds=bounds, batch_size=batch_size, seed=0, resident=True):
+            state, *_ = train_chunk(state, hypers, store, sharding.place(mesh, index, None, "data"))
+        jax.block_until_ready(state)
+        return repeats * steps
+
+    return chunk
+
+
+def sweep_part(args) -> list[str]:
+    """One sweep of 16 seeds against 16 runs, as commands."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_command(f"{folder}/data", f"{folder}/first", args, ["--config.train.num_epochs=0.01"])  # decodes the data
+        many, single = [], []
+        for number in range(args.starts):
+            caches = [shutil.copytree(f"{folder}/data", f"{folder}/cache{number}{kind}") for kind in "ab"]
+            for cache in caches:
+                shutil.rmtree(Path(cache, "compiled"))
+            seeds = "(" + ",".join(map(str, range(16))) + ")"
+            many.append(run_command(caches[0], f"{folder}/many{number}", args, [f"--config.sweep.seed={seeds}"]))
+            workdirs = [f"{folder}/single{number}.{seed}" for seed in range(16)]
+            each = [run_command(caches[1], w, args, [f"--config.hypers.seed={i}"]) for i, w in enumerate(workdirs)]
+            single.append(sum(each))
+    ratio = np.median(np.asarray(single) / np.asarray(many))
+    lines = [f"16 seeds of configs/mnist.py for 2 epochs, from command to end; {args.starts} rounds", ""]
+    lines += ["| | median s |", "|:--|--:|", f"| one sweep | {np.median(many):.0f} |"]
+    return [
+        *lines,
+        f"| 16 commands | {np.median(single):.0f} |",
+        "",
+        f"The sweep is {ratio:.2f} x faster (target: >= 2.5).",
+    ]
+
+
+def run_command(cache: str, workdir: str, args, overrides: list[str]) -> float:
+    """Seconds from the command to its end."""
+    env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    env |= {"VAE_JAX_CACHE": cache, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "vae_jax.main", "--config=configs/mnist.py", f"--workdir={workdir}"]
+    command += ["--config.train.num_epochs=2", "--config.eval.nll_samples=10", *overrides]
+    command += [f"--config.data.data_dir={os.path.abspath(args.data_dir) if args.data_dir else ''}"]
+    begin = time.perf_counter()
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: {shlex.join(command)}:\n{done.stderr[-2000:]}")
+    seconds = time.perf_counter() - begin
+    print(f"{Path(workdir).name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return seconds
+
+
 def header() -> list[str]:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
@@ -278,20 +372,26 @@ def header() -> list[str]:
     ]
 
 
+# What runs whole commands comes first: this process has no threads of its own then.
+PARTS = {"startup": startup_part, "sweep": sweep_part, "epochs": epochs_part, "members": members_part}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("epochs", "startup", "both"), default="both")
-    parser.add_argument("--rounds", type=int, default=5, help="counted epochs of each contestant")
-    parser.add_argument("--starts", type=int, default=3, help="cold and warm starts")
+    parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
+    parser.add_argument("--rounds", type=int, default=5, help="counted epochs or chunks of each contestant")
+    parser.add_argument("--starts", type=int, default=3, help="rounds of what runs whole commands")
+    parser.add_argument("--members", default="1,4,16", help="sizes of the populations")
+    parser.add_argument("--platform", default="cpu", help="of --part=members: cpu, cuda or tpu")
     parser.add_argument("--data", choices=("synthetic", "mnist"), default="synthetic", help="of the epochs")
     parser.add_argument("--data_dir", default="", help="where TFDS has prepared mnist, instead of a download")
     parser.add_argument("--output", default="", help="a Markdown file to write")
     args = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")
-    load = f"Load of the machine before: {os.getloadavg()[0]:.1f} cores"
-    startup = ["", *startup_part(args)] if args.part != "epochs" else []
-    epochs = ["", *epochs_part(args)] if args.part != "startup" else []
-    text = "\n".join([*header(), load, *epochs, *startup]) + "\n"
+    jax.config.update("jax_platforms", args.platform)
+    lines = [f"Load of the machine before: {os.getloadavg()[0]:.1f} cores"]
+    for name, part in PARTS.items():
+        lines += ["", *part(args)] if args.part in (name, "all") else []
+    text = "\n".join([*header(), *lines]) + "\n"
     print(text, end="")
     if args.output:
         Path(args.output).write_text(text)

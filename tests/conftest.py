@@ -20,6 +20,9 @@ sharding.make_mesh = lambda members, batch, devices=None: _make_mesh(members, ba
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # what one of several workers compiles or decodes serves all
+        folder = tmp_path_factory.getbasetemp().parent / "cache"
+        folder.mkdir(exist_ok=True)
     os.environ["VAE_JAX_CACHE"] = str(folder)
     # Tests train the same small model again and again: compile it once.
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
