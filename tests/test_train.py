@@ -404,3 +404,45 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
     with pytest.raises(UserError, match="model="):
         vae_jax.load(workdir)
     assert vae_jax.load(workdir, model=my_model(), objective=mine).latent_dim == 2
+
+
+def test_validations_and_saves_come_when_they_are_due(config, images, tmp_path, monkeypatch):
+    """Every 7 and every 12 steps, at the end of the chunk of 5 steps in which they fall."""
+    config.eval.every_epochs, config.checkpoint.every_epochs = 0.7, 1.2
+    saved, save = [], checkpoints.Writer.save
+    monkeypatch.setattr(
+        checkpoints.Writer, "save", lambda self, step, state: saved.append(step) or save(self, step, state)
+    )
+    program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
+    (tmp_path / "run").mkdir()
+    with loop.catch_signals() as stop:
+        loop.fit(program, images, tmp_path / "run", stop)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "valid"] == [10, 15, 25, 30]
+    assert saved == [15, 25, 30]
+
+
+def test_what_lies_on_the_device(config, images, monkeypatch):
+    num_bytes = 200 * 30  # uint8
+    for memory, resident in ((4 * num_bytes, True), (4 * num_bytes - 1, False)):
+        monkeypatch.setattr(loop, "device_memory", lambda memory=memory: memory)
+        assert loop.is_resident(config, images) == resident
+        for choice in ("yes", "no"):
+            config.data.resident = choice
+            assert loop.is_resident(config, images) == (choice == "yes")
+        config.data.resident = "auto"
+
+
+def test_every_value_counts_for_the_range(images):
+    x = np.full((5000, 1, 1, 1), 0.5, np.float32)
+    x[4500], x[4501] = 2.0, -1.0
+    assert vae_jax.api._value_range(images.train._replace(x=x, rows=np.arange(5000))) == (-1.0, 2.0)
+
+
+def test_the_best_of_a_member_that_diverged_stays(config):
+    program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
+    hypers = jax.tree.map(lambda v: v[0], program.hypers)
+    state = program.steps.init(hypers)._replace(step=jnp.int32(30))
+    for diverged_at, kept in ((-1, True), (12, False)):
+        after = program.steps.keep_best(state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0))
+        assert (int(after.best.step) == 30) == kept

@@ -49,15 +49,16 @@ class Log:
     def _write(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
         metrics, diverged_at = sharding.fetch((metrics, diverged_at))
         self.diverged_at, shown = diverged_at[: len(self.program.members)], []
+        means = {name: v.mean(0, dtype=np.float64) for name, v in metrics.items()}
         for i, stopped in enumerate(self.diverged_at):
-            values = {name: v[:, i] for name, v in metrics.items()}
-            if begin <= stopped < end:
-                self._report(i, stopped, [name for name, v in values.items() if not np.isfinite(v[stopped - begin])])
-            steps = (end if stopped < 0 else stopped) - begin
-            if steps > 0:
-                means = {name: float(np.mean(v[:steps], dtype=np.float64)) for name, v in values.items()}
-                self.row(end, "train", i, means)
-                shown.append((means["loss"], means.get("elbo", -means["loss"])))
+            values = {name: float(v[i]) for name, v in means.items()}
+            if begin <= stopped < end:  # the steps before count, and what was not finite then is named
+                parts = {name: v[: stopped - begin + 1, i] for name, v in metrics.items()}
+                self._report(i, stopped, [name for name, v in parts.items() if not np.isfinite(v[-1])])
+                values = {name: float(v[:-1].mean(dtype=np.float64)) for name, v in parts.items() if len(v) > 1}
+            if values and not 0 <= stopped < begin:
+                self.row(end, "train", i, values)
+                shown.append((values["loss"], values.get("elbo", -values["loss"])))
         now, before = time.monotonic(), self.clock
         self.clock = now
         pace = (end - begin) * self.program.config.train.batch_size * len(self.program.members) / (now - before)

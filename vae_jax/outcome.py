@@ -41,7 +41,7 @@ class Outcome:
         """Evaluates valid and test, whole, for the members of `program`."""
         evaluation, members = program.config.eval, program.members
         self.settings = {name: evaluation[name] for name in ("params", "seed", "nll_samples")}
-        about = [self._describe(program, state, i) for i in range(len(members))]
+        about = _describe(program, state)
         if all(entry["diverged_at"] is not None for entry in about) and not program.name:
             raise_diverged(about, self.workdir)
         params = chosen_params(state, evaluation.params)
@@ -69,18 +69,6 @@ class Outcome:
             one: Evaluation = population.member(found, i)
             self.examples |= {f"log_p/{member}": one.log_p, f"elbo/{member}": -(one.distortion + one.rate)}
         return [valid | test for valid, test in zip(*numbers, strict=True)][: len(program.members)]
-
-    def _describe(self, program: Program, state: TrainState, i: int) -> dict:
-        step, stopped, best = (int(a[i]) for a in sharding.fetch((state.step, state.diverged_at, state.best.step)))
-        return {
-            "member": program.members[i],
-            "swept": program.changes[i],
-            "hypers": {name: values[i].item() for name, values in program.hypers.items()},
-            "step": step,
-            "epoch": step / program.steps_per_epoch,
-            "diverged_at": None if stopped < 0 else stopped,
-            "best_step": None if best < 0 else best,
-        }
 
     def _stored(self, about: list[dict]) -> list[dict] | None:
         """The numbers of these members in results.json, if they are those of this very state."""
@@ -159,6 +147,23 @@ class Outcome:
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
         draw_pictures(run, self.dataset, folder, about, self.entries[best]["epoch"])
+
+
+def _describe(program: Program, state: TrainState) -> list[dict]:
+    """What results.json says of each member besides its numbers."""
+    steps, stopped, best = sharding.fetch((state.step, state.diverged_at, state.best.step))
+    return [
+        {
+            "member": member,
+            "swept": program.changes[i],
+            "hypers": {name: values[i].item() for name, values in program.hypers.items()},
+            "step": int(steps[i]),
+            "epoch": int(steps[i]) / program.steps_per_epoch,
+            "diverged_at": None if stopped[i] < 0 else int(stopped[i]),
+            "best_step": None if best[i] < 0 else int(best[i]),
+        }
+        for i, member in enumerate(program.members)
+    ]
 
 
 def raise_diverged(members: list[dict], workdir: Path) -> None:
