@@ -207,6 +207,9 @@ def test_default_workdir_names_the_config_and_the_overrides():
             == "runs/mnist,hypers.beta=4.0,hypers.latent_dim=32"
         )
         assert name("--config.model.hidden=(64,64)", "--config.eval.seed=3") == "runs/mnist,model.hidden=64_64"
+        assert name("--config.sweep.beta=(1,2)") == "runs/mnist,sweep.beta=1_2"
+        long = [name(f"--config.sweep.seed={tuple(range(n))}") for n in (100, 101)]
+        assert all(len(path) < 130 for path in long) and long[0] != long[1]
     finally:
         os.chdir(before)
 

@@ -390,17 +390,15 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
         }
 
     mine = Objective(init=lambda rng, hypers: {}, loss=loss)
-    config.hypers.capacity, config.hypers.latent_dim = 0.05, 2
+    config.hypers.capacity, config.hypers.latent_dim = 1.0, 2
     config.hypers.learning_rate, config.train.num_epochs, config.train.lr_decay = 1e-2, 20.0, "constant"
-    rates = {}
-    for capacity in (0.05, 100.0):
-        config.hypers.capacity = capacity
-        workdir = tmp_path / f"{capacity}"
-        run = vae_jax.train(config, workdir, model=my_model(), objective=mine, dataset=images)
-        rates[capacity] = run.results["members"][0]["test"]["rate"]
-        assert run.results["members"][0]["hypers"]["capacity"] == pytest.approx(capacity)
-        assert run.encode(images.test.take(slice(0, 3))).mean.shape == (3, 2)
-    assert rates[0.05] < 0.3 < 0.6 < rates[100.0]
+    config.sweep.capacity = (0.05, 100.0)  # a hyper-parameter of one's own is swept like any other
+    workdir = tmp_path / "run"
+    run = vae_jax.train(config, workdir, model=my_model(), objective=mine, dataset=images)
+    tight, loose = run.results["members"]
+    assert tight["swept"] == {"hypers.capacity": 0.05} and run.results["best_command"] is None
+    assert tight["test"]["rate"] < 0.3 < 0.6 < loose["test"]["rate"]
+    assert vae_jax.load(workdir, 0, my_model(), mine).encode(images.test.take(slice(0, 3))).mean.shape == (3, 2)
     with pytest.raises(UserError, match="model="):
         vae_jax.load(workdir)
     assert vae_jax.load(workdir, model=my_model(), objective=mine).latent_dim == 2

@@ -4,6 +4,7 @@ The same command again goes on where it stopped. Fields of the config are set as
 vae_jax/defaults.py lists them all.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -90,7 +91,10 @@ def default_workdir(values: flags.FlagValues) -> Path:
     for name, value in sorted(overrides.items()):
         if not name.startswith(record.FREE) or name == "data.path":
             parts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+-]+', '_', str(value)).strip('_')}")
-    return Path("runs", ",".join(parts))
+    name = ",".join(parts)
+    if len(name) > 120:  # file systems take names of 255 bytes
+        name = f"{name[:100]},{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+    return Path("runs", name)
 
 
 def execute(values: flags.FlagValues) -> int:
