@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import signal
 import sys
 
 import conftest
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_train import stop_after
 
 import vae_jax
 from vae_jax import checkpoints, outcome, population, program, sharding, sweep
@@ -127,26 +127,6 @@ def test_a_member_is_its_single_run(finished, config, tmp_path, member=5):
 def test_there_is_no_member_beyond_the_last(finished):
     with pytest.raises(UserError, match=r"member 8 of .*: it has members 0 to 7"):
         vae_jax.load(finished[1], 8)
-
-
-class stop_after:
-    """Makes the loop believe that SIGTERM came while it trained chunk number `chunks`."""
-
-    def __init__(self, monkeypatch, chunks):
-        original, self.count = loop.make_train_chunk, 0
-
-        def counting(*args):
-            train_chunk = original(*args)
-
-            def call(*args):
-                self.count += 1
-                if self.count == chunks:
-                    signal.raise_signal(signal.SIGTERM)
-                return train_chunk(*args)
-
-            return call
-
-        monkeypatch.setattr(loop, "make_train_chunk", counting)
 
 
 @pytest.mark.parametrize("chunks", [2, 7])

@@ -7,7 +7,6 @@ order), "diverged_at", "best_step", and the metrics of "valid" and "test", each 
 import csv
 import io
 import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,10 +140,7 @@ def write_csv(path: Path, members: list[dict]) -> None:
         row = [member["member"], *(value(member, field) for field in swept), member["diverged_at"], member["best_step"]]
         row += [(member.get(split) or {}).get(name) for split, name in scores]
         table.writerow(["" if x is None else str(_tuples(x)) for x in writers.finite(row)])  # str: every digit
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writers.clear_errors(path):
-        temporary.write_text(file.getvalue(), encoding="utf-8")
-        temporary.replace(path)
+    writers.write_text(path, file.getvalue())
 
 
 def text(members: list[dict]) -> str:

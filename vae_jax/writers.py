@@ -31,14 +31,18 @@ def clear_errors(path: Path):
         raise UserError(f"cannot write {path}: {error.strerror}; mend that and run the same command again") from error
 
 
-def write_json(path: Path, value) -> None:
+def write_text(path: Path, text: str) -> None:
     """Whole or not at all: a temporary name, then a rename. Process 0 writes, here and below."""
     if not sharding.is_main():
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with clear_errors(path):
-        temporary.write_text(json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
+
+
+def write_json(path: Path, value) -> None:
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):
