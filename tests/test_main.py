@@ -327,3 +327,37 @@ def test_a_mistake_in_a_real_process(blobs, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert stderr == "error: config has no field 'hypers.bta'; did you mean hypers.beta?\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "expected"),
+    [
+        ({}, [], None),
+        ({"SLURM_STEP_NUM_TASKS": "1", "TPU_WORKER_HOSTNAMES": "localhost"}, [], None),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, [], ()),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, [], ()),
+        ({"TPU_WORKER_HOSTNAMES": "t0,t1"}, [], ()),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, ["--coordinator=a:1", "--num_processes=2", "--process_id=1"], ("a:1", 2, 1)),
+    ],
+)
+def test_the_processes_of_a_cluster_are_found(monkeypatch, environment, arguments, expected):
+    import jax
+
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: joined.append(given))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    main.join_processes(main.parse(["main", *arguments]))
+    assert joined == ([] if expected is None else [expected])
+
+
+def test_processes_that_do_not_find_each_other(monkeypatch):
+    import jax
+
+    def fail(*_):
+        raise RuntimeError("DEADLINE_EXCEEDED: no coordinator\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    arguments = ["--coordinator=a:1", "--num_processes=2", "--process_id=1"]
+    with pytest.raises(main.UserError, match=r"the processes do not find each other: DEADLINE_EXCEEDED: no coord"):
+        main.join_processes(main.parse(["main", *arguments]))
