@@ -88,7 +88,7 @@ def test_the_command_of_a_member_is_its_single_run(monkeypatch):
     monkeypatch.chdir(ROOT)
     config = swept(beta=(0.1, 2), model_hidden=((16,), (8, 8)), seed=(0, 3))
     config.data.name, config.data.path, config.data.num_test = "file", "my data.npy", 20
-    config.sweep.shared_data = False
+    config.sweep.shared_data, config.train.num_epochs, config.train.schedule_epochs = False, 50.0, 100.0
     config.hypers.learning_rate = 1.2345678901234567e-05
     config = check(config)
     for changes in sweep.members(config):
@@ -96,6 +96,20 @@ def test_the_command_of_a_member_is_its_single_run(monkeypatch):
         assert command[:3] == ["python3", "-m", "vae_jax.main"]
         parsed = check(main.parse(command[2:]).config)
         assert parsed.to_dict() == single(config, changes).to_dict()
+
+
+def test_what_numpy_gives_can_be_swept():
+    import numpy as np
+
+    config = swept(beta=tuple(np.logspace(-1, 1, 3)), latent_dim=tuple(np.arange(2, 4)))
+    assert sweep.members(check(config))[0] == {"hypers.beta": 0.1, "hypers.latent_dim": 2}
+
+
+def test_parameters_of_another_run_have_one_latent_dimension():
+    config = swept(latent_dim=(2, 3))
+    config.train.init_from = "runs/other"
+    with pytest.raises(UserError, match=r"sweep.latent_dim must be empty"):
+        check(config)
 
 
 def test_own_hypers_can_be_swept():
@@ -122,6 +136,7 @@ def test_own_hypers_can_be_swept():
         ({"model_activation": ("rleu",)}, r"sweep.model_activation: model.activation is 'rleu'; did you mean relu"),
         ({"beta": (1, 2, 1.0)}, r"lists the member {'hypers.beta': 1.0} more than once"),
         ({"mode": "zip", "beta": (1, 2, 1), "seed": (0, 0, 0)}, r"lists the member .*more than once"),
+        ({"model_likelihood": ("bernoulli", "gaussian")}, r"probabilities and densities cannot be ranked"),
         ({"mode": "both"}, r"sweep.mode is 'both'; there are product, zip"),
         ({"max_members": -1}, r"sweep.max_members is -1, expected 0 or more"),
         ({"mode": "zip", "beta": (1, 2), "seed": (0, 1, 2)}, r"'zip'.* differ in length: hypers.beta 2, hypers.seed 3"),

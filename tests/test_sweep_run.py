@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 
 import conftest
@@ -177,9 +178,9 @@ def counted_traces(monkeypatch):
 
 
 def test_parts_change_no_number_and_traces_grow_with_neither_settings_nor_parts(config, images, tmp_path, monkeypatch):
-    config.sweep.latent_dim, config.sweep.shared_data = (), False
-    runs, counts = [], []
-    for betas, max_members in (((1.0,), 0), ((0.5, 1.0, 2.0), 0), ((0.5, 1.0, 2.0), 4)):
+    config.sweep.latent_dim, config.sweep.seed, config.sweep.shared_data = (), (), False
+    runs, counts, five = [], [], (0.25, 0.5, 1.0, 2.0, 4.0)
+    for betas, max_members in (((1.0,), 0), (five, 0), (five, 3)):
         config.sweep.beta, config.sweep.max_members = betas, max_members
         with monkeypatch.context() as patch:
             traces = counted_traces(patch)
@@ -189,11 +190,12 @@ def test_parts_change_no_number_and_traces_grow_with_neither_settings_nor_parts(
     # Each further part would add one, if it did not use what the first has compiled; where max_members is not given,
     # one more trace finds out how many members the memory holds.
     assert counts[2] == counts[1] | {"train": counts[1]["train"] - 1}
-    assert len(numbers(runs[2])) == 6  # the second part is filled up, with members that count nowhere
+    assert len(numbers(runs[2])) == 5  # the second part is filled up, with a member that counts nowhere
+    assert [r["member"] for r in read_rows(tmp_path / "2" / "metrics.jsonl") if r["step"] == 5] == [0, 1, 2, 3, 4]
     assert_close(numbers(runs[1]), numbers(runs[2]))
-    assert_close(numbers(runs[0]), numbers(runs[1])[2:4])
+    assert_close(numbers(runs[0]), numbers(runs[1])[2:3])
     stored = json.loads((tmp_path / "1" / "config.json").read_text())["config"]["sweep"]["max_members"]
-    assert stored == 6  # what this machine's memory allowed is on record, and holds on a machine with less
+    assert stored == 5  # what this machine's memory allowed is on record, and holds on a machine with less
 
 
 def test_static_fields_are_swept_one_program_each(config, images, tmp_path, monkeypatch):
@@ -260,9 +262,27 @@ def test_a_member_that_diverges_is_frozen_and_named_everywhere(config, images, t
         assert [row["diverged_at"] for row in csv.DictReader(file)] == ["", "1", "", "1"]
     config.sweep.learning_rate = (0.01,)
     assert_close(numbers(run)[::2], numbers(vae_jax.train(config, tmp_path / "alone", dataset=images)))
+    assert run.results["members"][1]["hypers"]["learning_rate"] == 1e30
     config.sweep.learning_rate = (1e30,)
     with pytest.raises(UserError, match=r"the loss is not finite at step 1; the last good parameters are saved"):
         vae_jax.train(config, tmp_path / "all", dataset=images)
+
+
+def test_a_part_that_diverges_whole_ends_early_at_the_same_step_and_leaves_the_others_alone(
+    config, images, tmp_path, monkeypatch
+):
+    config.sweep.beta, config.sweep.latent_dim, config.sweep.seed = (), (), ()
+    config.sweep.learning_rate, config.sweep.max_members = (1e30, 0.01), 1
+    config.eval.params, config.hypers.lr_warmup_epochs = "best", 0.0  # the first has no best parameters
+    straight = vae_jax.train(config, tmp_path / "straight", dataset=images)
+    assert [m["diverged_at"] is None for m in straight.results["members"]] == [False, True]
+    assert [m["step"] for m in straight.results["members"]] == [10, 20] and straight.results["complete"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(loop.Interrupted):
+            vae_jax.train(config, tmp_path / "resumed", dataset=images)
+    resumed = vae_jax.train(config, tmp_path / "resumed", dataset=images)
+    assert resumed.results["members"] == straight.results["members"]
 
 
 def test_a_field_that_is_both_swept_and_given_as_an_object(config, images, tmp_path):
@@ -280,12 +300,25 @@ def test_a_different_sweep_is_a_different_run(finished, config):
         vae_jax.train(config, workdir, dataset=images)
 
 
-def test_evaluating_a_sweep_again(finished, config, tmp_path):
-    import shutil
-
+def test_evaluating_a_sweep_again_loses_nothing_when_it_is_interrupted(finished, config, tmp_path, monkeypatch):
     _, straight, images = finished
     shutil.copytree(straight, tmp_path / "sweep")
     config.eval.nll_samples = 20
+    before = results(straight)
+    with monkeypatch.context() as patch:
+        done, evaluate = [], outcome.Outcome._evaluate
+        patch.setattr(
+            outcome.Outcome,
+            "_evaluate",
+            lambda self, *args: evaluate(self, *args) if not done.append(1) and len(done) < 2 else 1 / 0,
+        )
+        with pytest.raises(ZeroDivisionError):
+            vae_jax.evaluate(tmp_path / "sweep", config, dataset=images)
+    assert results(tmp_path / "sweep") == before
+    shutil.move(tmp_path / "sweep" / "checkpoints" / "part1", tmp_path / "part1")
+    with pytest.raises(UserError, match="has no checkpoint of part1 yet"):
+        vae_jax.evaluate(tmp_path / "sweep", config, dataset=images)
+    shutil.move(tmp_path / "part1", tmp_path / "sweep" / "checkpoints" / "part1")
     again = vae_jax.evaluate(tmp_path / "sweep", config, dataset=images)
     for ours, theirs in zip(numbers(again), (m["test"] for m in results(straight)["members"]), strict=True):
         assert ours["nll_samples"] == 20 and ours["nll"] < theirs["nll"] + 0.05
@@ -395,6 +428,15 @@ def test_a_narrow_member_of_a_wide_run_equals_the_narrow_run(images, dtype, tole
             np.testing.assert_allclose(a, b, atol=tolerance)
             moved = max(moved, float(jnp.max(jnp.abs(b - start[0]))))
         assert moved > 0.03  # it has learned
+
+
+def test_equal_parts_fit_into_the_memory_of_their_devices(plain, monkeypatch):
+    many = a_program(plain, 37)
+    monkeypatch.setattr(vae_jax.api, "members_that_fit", lambda *_: 5)
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    size = vae_jax.api._max_members([many])
+    parts = sweep.equal_parts(list(range(37)), size)
+    assert len(parts[0]) / sharding.member_axis(len(parts[0]), 4) <= 5 and len(parts) == 4
 
 
 def test_what_a_member_needs_of_the_memory_grows_with_the_model(plain):

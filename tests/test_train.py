@@ -257,7 +257,7 @@ def test_starting_from_another_runs_parameters(finished, config, images, tmp_pat
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert new.step == 1
     recorded = json.loads((tmp_path / "new" / "config.json").read_text())["init_from"]
-    assert recorded == {"workdir": str(workdir), "step": 30, "params": "last"}
+    assert recorded == {"workdir": str(workdir), "member": 0, "step": 30, "params": "last"}
     config.model.hidden = (17,)
     with pytest.raises(UserError, match=r"train.init_from=.*shapes"):
         vae_jax.train(config, tmp_path / "other", dataset=images)

@@ -16,7 +16,7 @@ from vae_jax.outcome import Outcome, print_summary
 from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit
 from vae_jax.run import Run
 from vae_jax.train import catch_signals, checkpoint_folder, fit, restore
-from vae_jax.types import Model, Objective, TrainState
+from vae_jax.types import Model, Objective
 
 
 def train(
@@ -48,15 +48,15 @@ def train(
         logging.warning("%s is complete; to evaluate it with other settings, use --mode=evaluate", workdir)
         print_summary(results, workdir)
     else:
-        params = [_initial_params(program, workdir) for program in programs]
+        params, init_from = _initial_params(programs, workdir)
         sharding.wait_for_all("read")  # nobody writes before everybody has read
-        now = record.open_workdir(workdir, now | {"init_from": params[0][1]})
+        now = record.open_workdir(workdir, now | {"init_from": init_from})
         if results:  # of a shorter training, which goes on
             writers.write_json(workdir / "results.json", results | {"complete": False})
         with catch_signals() as stop:
             outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=True)
-            for program, (start, _) in zip(programs, params, strict=True):
-                outcome.add(program, fit(program, dataset, workdir, stop, start))
+            for program in programs:
+                outcome.add(program, fit(program, dataset, workdir, stop, params))
             outcome.finish(now["own"])
     return load(workdir, model=model, objective=objective)
 
@@ -74,12 +74,13 @@ def evaluate(
     config = record.read_config(stored) if config is None else config
     programs, dataset, now = _prepare(config, workdir, model, objective, dataset)
     record.check_same_run(workdir, stored, now)
-    states = [_restore(program, workdir)[1] for program in programs[:1]]  # nothing is written without a checkpoint
+    for program in programs:
+        _check_saved(program, workdir)
     now = record.open_workdir(workdir, now)
     with catch_signals() as stop:
         outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=False)
-        for i, program in enumerate(programs):
-            outcome.add(program, states[i] if i < len(states) else _restore(program, workdir)[1])
+        for program in programs:
+            outcome.add(program, restore(program, workdir)[1])
         outcome.finish(now["own"])
     return load(workdir, model=model, objective=objective)
 
@@ -110,7 +111,8 @@ def load(
     if program is None:
         last = max(program.members[-1] for program in programs)
         raise UserError(f"member {member} of {workdir}: it has members 0 to {last}")
-    step, state = _restore(program, workdir)
+    _check_saved(program, workdir)
+    step, state = restore(program, workdir)
     i = program.members.index(member)
     chosen = sharding.fetch(population.member(chosen_params(state, params or program.config.eval.params), i))
     return Run(workdir, program.alone(program.changes[i]), member, chosen, step, results)
@@ -130,20 +132,35 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Pro
     dataset = dataset or _load_data(config, workdir)
     arguments = _mean(dataset.train), dataset.train.num, model, objective
     programs = make_programs(config, *arguments)
-    for program in programs:
-        _check_data(program.config, dataset, own)
+    low, high = (0.0, 1.0) if dataset.dtype == np.uint8 else _value_range(dataset.train)
+    for program in {id(program.steps): program for program in programs}.values():
+        _check_data(program.config, dataset, own, low, high)
     if sweep.swept(config) and config.sweep.max_members == 0:
         known = stored and stored["config"].get("sweep", {}).get("max_members")
         config.sweep.max_members = known or _max_members(programs)
         programs = make_programs(config, *arguments)
-    now = record.describe_dataset(dataset, config.data.binarize)
-    return programs, dataset, record.describe_run(config, now, own, None)
+    now = record.describe_run(config, record.describe_dataset(dataset, config.data.binarize), own, None)
+    if not sharding.agree(repr((now["config"], now["dataset"]["fingerprint"]))):
+        raise UserError(
+            "the processes of this command have different configs or data: give all the same, on every host"
+        )
+    for program in programs:  # what the devices cannot divide is refused before the first part trains
+        for batch_size in (program.config.train.batch_size, program.config.eval.batch_size):
+            sharding.make_mesh(population.size(program.hypers), batch_size)
+    return programs, dataset, now
 
 
 def _max_members(programs: list[Program]) -> int:
-    """How many members train at once: what the devices' memory holds, or all."""
-    fit = min(members_that_fit(program, device_memory()) for program in programs) * jax.device_count()
-    return -sharding.largest(-min(fit, max(len(program.members) for program in programs)))
+    """How many members train at once: as many as the devices' memory holds, in equal parts."""
+    fit = min(members_that_fit(program, device_memory()) for program in programs)
+    num = max(len(program.members) for program in programs)
+
+    def fits(size: int) -> bool:
+        size = len(sweep.equal_parts(list(range(num)), size)[0])
+        return size <= fit * sharding.member_axis(size, jax.device_count())
+
+    sizes = (-(-num // parts) for parts in range(1, num + 1))
+    return -sharding.largest(-next((size for size in sizes if fits(size)), 1))
 
 
 def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
@@ -165,14 +182,13 @@ def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
     )
 
 
-def _check_data(config: ConfigDict, dataset: Dataset, own: list[str]) -> None:
+def _check_data(config: ConfigDict, dataset: Dataset, own: list[str], low: float, high: float) -> None:
+    """Whether the values of `dataset`, from `low` to `high`, suit the config."""
     if config.train.batch_size > dataset.train.num:
         raise UserError(
             f"train.batch_size is {config.train.batch_size}, but {dataset.name} has only {dataset.train.num} "
             "training examples"
         )
-    is_grey = dataset.dtype == np.uint8
-    low, high = (0.0, 1.0) if is_grey else _value_range(dataset.train)
     if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:
         raise UserError(
             f"data.binarize is {config.data.binarize!r}, but the values of {dataset.name} lie in "
@@ -206,30 +222,25 @@ def _check_own(workdir: Path, stored: dict, model, objective) -> None:
             raise UserError(f"the {name} of {workdir} is {whose}: {need}")
 
 
-def _restore(program: Program, workdir: Path) -> tuple[int, TrainState]:
-    restored = restore(program, workdir)
-    if restored is None:
+def _check_saved(program: Program, workdir: Path) -> None:
+    if not checkpoints.steps(checkpoint_folder(program, workdir)):
         part = f" of {program.name}" if program.name else ""
         raise UserError(f"{workdir} has no checkpoint{part} yet; train first")
-    return restored
 
 
-def _initial_params(program: Program, workdir: Path):
-    """(params [N, ...], what config.json records of them) of train.init_from; (None, None) without it."""
-    source = program.config.train.init_from
-    if not source or checkpoints.steps(checkpoint_folder(program, workdir)):
+def _initial_params(programs: list[Program], workdir: Path):
+    """(one model's parameters, what config.json records of them) of train.init_from; (None, None) without it."""
+    source = programs[0].config.train.init_from
+    if not source or all(checkpoints.steps(checkpoint_folder(program, workdir)) for program in programs):
         return None, None
     run = load(source)
-    wanted, given = (jax.tree.map(np.shape, tree) for tree in (program.abstract_state().params, run.params))
-    members = population.size(program.hypers)
-    if jax.tree.map(lambda leaf: leaf[1:], wanted, is_leaf=_is_shape) != given:
-        raise UserError(f"train.init_from={source}: its parameters do not have the shapes of this config's model")
-    params = jax.tree.map(lambda leaf: jax.numpy.stack([leaf] * members), run.params)
-    return params, {"workdir": source, "step": run.step, "params": run.config.eval.params}
-
-
-def _is_shape(tree) -> bool:
-    return isinstance(tree, tuple) and all(isinstance(n, int) for n in tree)
+    given = jax.tree.map(np.shape, run.params)
+    for program in programs:
+        wanted = jax.tree.map(lambda leaf: leaf.shape[1:], program.abstract_state().params)
+        if wanted != given:
+            raise UserError(f"train.init_from={source}: its parameters do not have the shapes of this config's model")
+    about = {"workdir": source, "member": run.member, "step": run.step, "params": run.config.eval.params}
+    return run.params, about
 
 
 def _mean(split: data.Split) -> np.ndarray:

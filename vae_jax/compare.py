@@ -92,8 +92,11 @@ def choose_member(path: Path, results: dict, member: int | None) -> tuple[int, d
 
 def effective_config(config: dict, swept: dict, evaluation: dict) -> dict:
     """{"section.field": value} as the member had it; the results say what they were evaluated with."""
-    flat = {f"{s}.{f}": v for s, fields in config.items() if s != "sweep" for f, v in fields.items()}
-    return flat | swept | {f"eval.{name}": value for name, value in evaluation.items()}
+    flat = {f"{s}.{f}": v for s, fields in config.items() if s != "sweep" for f, v in fields.items()} | swept
+    if not flat.get("train.schedule_epochs", True):
+        flat["train.schedule_epochs"] = flat["train.num_epochs"]
+    flat["sweep.shared_data"] = config.get("sweep", {}).get("shared_data", True)
+    return flat | {f"eval.{name}": value for name, value in evaluation.items()}
 
 
 def read_examples(path: Path, member: int, numbers: dict) -> dict | None:

@@ -7,11 +7,13 @@ import difflib
 import math
 import shlex
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import sweep
 from vae_jax.defaults import CHOICES, NOT_NEGATIVE, POSITIVE, default
 from vae_jax.errors import UserError
+from vae_jax.likelihoods import LIKELIHOODS
 
 
 def nearest(name: str, known) -> str:
@@ -91,13 +93,11 @@ def single(config: ConfigDict, changes: dict) -> ConfigDict:
 
 def as_command(config: ConfigDict) -> str:
     """The command that runs a single run's config, whatever file it came from."""
-    start = check(default())
-    fields = [name for name, value in flatten(config).items() if value != flatten(start)[name]]
-    same = config.train.schedule_epochs == config.train.num_epochs
-    fields = [name for name in fields if not (same and name == "train.schedule_epochs")]
-    values = {name: flatten(config)[name] for name in fields}
-    shown = {name: str(v).replace(" ", "") if isinstance(v, tuple) else v for name, v in values.items()}
-    overrides = [f"--config.{name}={value}" for name, value in shown.items()]
+    start, given = flatten(default()), flatten(config)
+    if given["train.schedule_epochs"] == given["train.num_epochs"]:
+        given["train.schedule_epochs"] = 0.0  # which stands for that, as it does in the file
+    shown = {name: str(v).replace(" ", "") if isinstance(v, tuple) else v for name, v in given.items()}
+    overrides = [f"--config.{name}={shown[name]}" for name, value in given.items() if value != start[name]]
     return shlex.join(["python3", "-m", "vae_jax.main", "--config=configs/mnist.py", *overrides])
 
 
@@ -112,6 +112,12 @@ def _members(config: ConfigDict) -> list[dict]:
         raise UserError(
             f"the sweep has {num:,} members ({shown}), more than {sweep.MAX_MEMBERS:,}: shorten its lists, or split "
             "it over several --workdir"
+        )
+    kinds = {LIKELIHOODS[name](config.model).mass for name in config.sweep.model_likelihood}
+    if len(kinds) > 1:
+        raise UserError(
+            f"sweep.model_likelihood is {config.sweep.model_likelihood}: probabilities and densities cannot be ranked "
+            "in one table; train them as two runs"
         )
     members = sweep.members(config)
     seen = set()
@@ -144,6 +150,10 @@ def _checked(name: str, value, like):
 
 
 def _check_together(given: dict) -> None:
+    if given["train.init_from"] and given["sweep.latent_dim"]:
+        raise UserError(
+            "train.init_from gives every member the parameters of one run, so sweep.latent_dim must be empty"
+        )
     beyond = given["train.num_epochs"] > (given["train.schedule_epochs"] or given["train.num_epochs"])
     if beyond and given["train.lr_decay"] != "constant" and given["hypers.lr_final_fraction"] == 0:
         raise UserError(
@@ -159,6 +169,8 @@ def _check_together(given: dict) -> None:
 
 def _typed(name: str, value, like):
     """`value` as the type of the default `like`: int stands for float, a list for a tuple, nothing else."""
+    if isinstance(value, np.generic):  # an element of what np.logspace gives
+        value = value.item()
     if isinstance(like, float) and type(value) is int:
         return float(value)
     if isinstance(like, tuple) and isinstance(value, list | tuple):

@@ -85,7 +85,7 @@ def _block(evaluate_step: Callable) -> Callable:
 
 def sample(program: Program, params, seed: int, num: int) -> np.ndarray:
     """Decoded draws from the prior, [N, num, ...]: the same noise for every member."""
-    mesh = sharding.make_mesh(population.size(program.hypers), 1)
+    mesh = sharding.make_mesh(population.size(program.hypers), program.config.eval.batch_size)
     params, hypers = (sharding.place(mesh, tree, "member") for tree in (params, program.hypers))
     return sharding.fetch(_sample(program.steps.sample)(params, hypers, seed, num))
 

@@ -5,6 +5,7 @@ vae_jax/defaults.py lists them all.
 """
 
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -147,8 +148,7 @@ def join_processes(values: flags.FlagValues) -> None:
     if not missing and values.process_id >= values.num_processes:
         raise UserError(f"--process_id is {values.process_id}, expected less than --num_processes")
     tasks = max(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") + 1
-    if missing and tasks == hosts == 1:
+    if missing and tasks == 1 and not _has_tpu():
         return
     import jax
 
@@ -158,7 +158,16 @@ def join_processes(values: flags.FlagValues) -> None:
         else:
             jax.distributed.initialize(values.coordinator, values.num_processes, values.process_id)
     except (RuntimeError, ValueError) as error:
+        if missing and tasks == 1:  # a TPU outside of any pod
+            return
         raise UserError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
+
+
+def _has_tpu() -> bool:
+    """Whether this host has TPU chips, which may be part of a pod: only JAX can tell, in `initialize`."""
+    chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
+    wanted = os.environ.get("JAX_PLATFORMS", "tpu")
+    return bool(chips) and "tpu" in wanted and importlib.util.find_spec("libtpu") is not None
 
 
 def _unraisable(problem) -> None:

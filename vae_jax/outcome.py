@@ -22,15 +22,17 @@ NUM_SAMPLES, NUM_IN_STRIP, NUM_CODES = 64, 16, 10_000  # in samples.png, a row o
 
 
 class Outcome:
-    """The numbers of a run or sweep, gathered program by program; results.json is written after each.
+    """The numbers of a run or sweep, gathered program by program.
 
-    With `resume`, a part that results.json already holds at this step and with these settings is not evaluated
-    again: the same noise would give the same numbers.
+    With `resume`, as training has it, results.json is written after each, and a part that it already holds at this
+    step and with these settings is not evaluated again: the same noise would give the same numbers. Without, what
+    was there before stays until everything is evaluated.
     """
 
     def __init__(self, workdir: Path, description: dict, dataset: Dataset, check: Callable, resume: bool):
         self.workdir, self.description, self.dataset, self.check = workdir, description, dataset, check
         self.images, self.params, self.programs = {}, {}, []
+        self.resume = resume
         self.stored = (writers.read_json(workdir / "results.json") if resume else None) or {}
         self.examples = writers.read_arrays(workdir / "examples.npz") if self.stored else {}
         self.entries: dict[int, dict] = {}
@@ -53,7 +55,7 @@ class Outcome:
         best = sweep_table.best(self._members())
         if best in members:
             self.params = {best: sharding.fetch(population.member(params, members.index(best)))}
-        if not stored:
+        if self.resume and not stored:
             self._write(complete=False)
 
     def _evaluate(self, program: Program, params) -> list[dict]:
@@ -126,6 +128,7 @@ class Outcome:
         if sharding.is_main():
             self._draw(members)
         print_summary(self._write(complete=done), self.workdir)
+        sharding.wait_for_all("finished")  # nobody reads before everything is written
 
     def _best_program(self) -> Program:
         best = sweep_table.best(self._members())
@@ -156,7 +159,7 @@ def _describe(program: Program, state: TrainState) -> list[dict]:
         {
             "member": member,
             "swept": program.changes[i],
-            "hypers": {name: values[i].item() for name, values in program.hypers.items()},
+            "hypers": {k: program.changes[i].get(f"hypers.{k}", v) for k, v in program.config.hypers.items()},
             "step": int(steps[i]),
             "epoch": int(steps[i]) / program.steps_per_epoch,
             "diverged_at": None if stopped[i] < 0 else int(stopped[i]),
@@ -168,9 +171,10 @@ def _describe(program: Program, state: TrainState) -> list[dict]:
 
 def raise_diverged(members: list[dict], workdir: Path) -> None:
     steps = ", ".join(dict.fromkeys(str(m["diverged_at"]) for m in members if m["diverged_at"] is not None))
-    where = f"at step {steps}" if steps else "on the validation split"
+    if not steps:
+        raise UserError(f"no member has a finite NLL or ELBO on the validation split; look at its data, or {workdir}")
     raise UserError(
-        f"the loss is not finite {where}; the last good parameters are saved in {workdir / 'checkpoints'}: "
+        f"the loss is not finite at step {steps}; the last good parameters are saved in {workdir / 'checkpoints'}: "
         "try a smaller hypers.learning_rate or hypers.clip_norm in another --workdir"
     )
 
@@ -217,7 +221,9 @@ def print_summary(results: dict, workdir: Path) -> None:
     )
     if len(members) > 1:
         say(sweep_table.text(members))
-    best = next(member for member in members if member["member"] == results["best_member"])
+    best = next((member for member in members if member["member"] == results["best_member"]), None)
+    if best is None:
+        raise_diverged(members, workdir)
     who = "" if len(members) == 1 else f"member {best['member']}, "
     for split in ("valid", "test"):
         say(f"{who}{split}: {_line(best[split])}")

@@ -62,8 +62,7 @@ def chosen_params(state: TrainState, which: str):
         raise UserError(f"params is {which!r}, expected 'last' or 'best'")
     if which == "last":
         return state.params
-    step = sharding.fetch(state.best.step)
-    if max(step) < 0:
+    if np.all((sharding.fetch(state.best.step) < 0) & (sharding.fetch(state.diverged_at) < 0)):
         raise UserError(
             "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs are over; "
             "train longer, or set eval.params to 'last'"
@@ -140,9 +139,9 @@ def make_programs(
 
 
 def device_memory() -> int:
-    """Bytes that the first of this process's devices has, of which a CPU has the machine's."""
+    """Bytes that a device of this process has; devices of a CPU share the machine's."""
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
 
 
 def members_that_fit(program: Program, memory: int) -> int:

@@ -4,6 +4,9 @@ Placing is all there is to it: the compiled program is the same, and the partiti
 processes (`jax.distributed`) every one of them runs the same calls in the same order, on its part of the arrays.
 """
 
+import hashlib
+import math
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -13,6 +16,11 @@ from jax.sharding import PartitionSpec as P
 from vae_jax.errors import UserError
 
 
+def member_axis(num_members: int, num_devices: int) -> int:
+    """How many devices share the members: as many as divide both numbers."""
+    return math.gcd(num_members, num_devices)
+
+
 def make_mesh(num_members: int, batch_size: int, devices: list | None = None) -> Mesh:
     """As many devices as divide the members, and of the rest as many as divide the batch.
 
@@ -20,7 +28,7 @@ def make_mesh(num_members: int, batch_size: int, devices: list | None = None) ->
       UserError: a device would be left over that belongs to one of several processes.
     """
     devices = jax.devices() if devices is None else devices
-    members = max(d for d in range(1, len(devices) + 1) if len(devices) % d == 0 and num_members % d == 0)
+    members = member_axis(num_members, len(devices))
     rest = len(devices) // members
     data = max(d for d in range(1, rest + 1) if batch_size % d == 0)
     if jax.process_count() > 1 and members * data < len(devices):
@@ -82,3 +90,9 @@ def largest(number: int) -> int:
     if jax.process_count() == 1:
         return number
     return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
+
+
+def agree(text: str) -> bool:
+    """Whether every process gives the same text."""
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=3).digest())
+    return largest(number) == -largest(-number)

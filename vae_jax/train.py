@@ -111,7 +111,11 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
     log = Log(workdir, program, start)
     bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
     log.diverged_at = sharding.fetch(state.diverged_at)[: len(program.members)]
-    if not bounds or np.all(log.diverged_at >= 0):
+    validation, saving = (
+        program.interval(every) for every in (config.eval.every_epochs, config.checkpoint.every_epochs)
+    )
+    before = start - program.steps_per_call
+    if not bounds or (is_due(before, start, validation, saving) and np.all(log.diverged_at >= 0)):
         return state
     say(f"{workdir}: training {_what(program)} from step {start:,} to {program.total_steps:,} on {_where(mesh)}")
     store = sharding.place(mesh, stream.store(dataset.train)) if resident else None
@@ -124,21 +128,20 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
         member_seeds=None if config.sweep.shared_data else np.asarray(program.hypers["seed"]),
     )
     axes = (None, "data") if config.sweep.shared_data else (None, "member", "data")
-    validation, saving = (
-        program.interval(every) for every in (config.eval.every_epochs, config.checkpoint.every_epochs)
-    )
     with checkpoints.Writer(checkpoint_folder(program, workdir), config.checkpoint.keep) as writer:
         for (begin, end), (rows, index) in zip(bounds, batches, strict=True):
             rows = store if resident else sharding.place(mesh, rows)
             state, metrics, diverged_at = train_chunk(state, hypers, rows, sharding.place(mesh, index, *axes))
             log.chunk(begin, end, metrics, diverged_at)
             last = end == program.total_steps
-            if last or begin // validation < end // validation:
+            if last or is_due(begin, end, validation):
                 log.flush()
                 state = validate(program, evaluate, hypers, state, dataset, end, log, mesh)
-            last |= bool(np.all(log.diverged_at >= 0))
+            if is_due(begin, end, validation, saving):
+                log.flush()  # and only then look, so that a run which was interrupted ends at the same step
+                last |= bool(np.all(log.diverged_at >= 0))
             signum = stop.arrived()
-            if last or signum or begin // saving < end // saving:
+            if last or signum or is_due(begin, end, saving):
                 log.flush()
                 writer.save(end, state)
             if signum:
@@ -147,6 +150,11 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
                 break
     log.progress.close()
     return state
+
+
+def is_due(begin: int, end: int, *intervals: int) -> bool:
+    """Whether a multiple of one of `intervals` lies in steps begin + 1 to end."""
+    return any(begin // every < end // every for every in intervals)
 
 
 def checkpoint_folder(program: Program, workdir: Path) -> Path:
@@ -171,11 +179,13 @@ def _where(mesh) -> str:
 
 
 def initial_state(program: Program, params=None, mesh=None) -> TrainState:
-    """A fresh state of the population, with `params` [N, ...] instead of random ones where they are given."""
+    """A fresh state of the population, with one model's `params` for every member instead of random ones."""
     mesh = mesh or sharding.make_mesh(population.size(program.hypers), program.config.train.batch_size)
     hypers = sharding.place(mesh, program.hypers, "member")
     state = jax.jit(population.lift(program.steps.init), out_shardings=NamedSharding(mesh, P("member")))(hypers)
     if params is not None:
+        size = population.size(program.hypers)
+        params = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (size, *np.shape(leaf))), params)
         params = sharding.place(mesh, params, "member")
         state = state._replace(params=params, best=state.best._replace(params=params))
     # A donated state must own each of its buffers.
