@@ -300,10 +300,15 @@ def size(path):
     return path.stat().st_size if path.exists() else 0
 
 
-def wait_for_a_save(folder, process):
-    """Until orbax is in the middle of a save: its temporary folder is there. False if the process ended first."""
+def saves_under_way(folder):
+    """The temporary folders of orbax; a kill leaves its own behind."""
+    return {path for path in folder.glob("part*/*") if "tmp" in path.name}
+
+
+def wait_for_a_save(folder, process, left):
+    """Until orbax is in the middle of a save. False if the process ended first."""
     while process.poll() is None:
-        if any("tmp" in path.name for path in folder.glob("part*/*")):
+        if saves_under_way(folder) - left:
             return True
     return False
 
@@ -311,10 +316,10 @@ def wait_for_a_save(folder, process):
 def test_sigkill_at_any_moment_changes_no_bit(blobs, straight, tmp_path):
     workdir, rng, killed, in_a_save = tmp_path / "run", np.random.default_rng(), 0, 0
     for moment in ("random", "save", "random", "save"):
-        before = size(workdir / "metrics.jsonl")
+        before, left = size(workdir / "metrics.jsonl"), saves_under_way(workdir / "checkpoints")
         process = start(workdir, blobs, *LONG)
         if moment == "save":
-            in_a_save += wait_for_a_save(workdir / "checkpoints", process)
+            in_a_save += wait_for_a_save(workdir / "checkpoints", process, left)
         else:
             while size(workdir / "metrics.jsonl") <= before and process.poll() is None:
                 time.sleep(0.01)
