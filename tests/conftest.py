@@ -2,9 +2,13 @@
 
 import os
 
-import jax
-import numpy as np
-import pytest
+# Nearly all the time of the tests is the compiler's: half of it goes to optimizing what then runs for milliseconds.
+FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_TO_COMPILE}".strip()
+
+import jax  # noqa: E402  after the flags are set
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -169,7 +169,12 @@ def test_a_members_config_is_its_own(a, sweep):
 def test_effective_config():
     config = {"hypers": {"beta": 1.0, "seed": 0}, "eval": {"seed": 0}, "sweep": {"beta": [1, 2], "mode": "zip"}}
     given = effective_config(config, {"hypers.beta": 2}, {"seed": 7, "params": "best"})
-    assert given == {"hypers.beta": 2, "hypers.seed": 0, "eval.seed": 7, "eval.params": "best"}
+    same = {"hypers.beta": 2, "hypers.seed": 0, "eval.seed": 7, "eval.params": "best"}
+    assert given == same | {"sweep.shared_data": True}
+    config["sweep"]["shared_data"] = False  # the one field of the sweep that changes how a member is trained
+    config["train"] = {"num_epochs": 3.0, "schedule_epochs": 0.0}
+    given = effective_config(config, {"train.num_epochs": 5.0}, {"seed": 7, "params": "best"})
+    assert given["sweep.shared_data"] is False and given["train.schedule_epochs"] == 5.0
 
 
 def test_the_evaluations_fields_are_those_of_the_results(a, tmp_path):

@@ -35,8 +35,7 @@ def test_grid_of_a_single_run(config):
 def test_members_equal_their_single_runs(config, images, tmp_path):
     members = [
         {"latent_dim": 2, "beta": 1.0, "seed": 0},
-        {"latent_dim": 5, "beta": 4.0, "seed": 1},
-        {"latent_dim": 3, "beta": 0.5, "seed": 0, "learning_rate": 1e-3},
+        {"latent_dim": 5, "beta": 4.0, "seed": 1, "learning_rate": 1e-3},
     ]
     many, state = trained(config, members, images, tmp_path / "many")
     numbers = summarize(many, make_evaluate(many)(state.params, images.test, "test", 10), 10)
