@@ -65,3 +65,11 @@ def config():
     config.eval.nll_samples = 20
     config.checkpoint.every_epochs = 1.0
     return config
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No pictures: they take a third of the time of such short runs."""
+    from vae_jax import outcome
+
+    monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members: None)

@@ -11,6 +11,7 @@ from vae_jax import data
 from vae_jax.config import check, default, flatten
 from vae_jax.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 SHAPES = {"mnist": (28, 28, 1), "digits": (8, 8, 1)}
 

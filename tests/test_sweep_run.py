@@ -22,6 +22,7 @@ from vae_jax.types import TrainState
 from vae_jax.writers import read_rows
 
 loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
 FILES = ("sweep.csv", "rate_distortion.png", "heat_maps.png", "strips.png")
 
 
@@ -41,12 +42,6 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "sweep"
     images = conftest.images.__wrapped__()
     return vae_jax.train(config.__wrapped__(), workdir, dataset=images), workdir, images
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch):
-    """Pictures take a third of the time of such short runs: only those of `finished` are drawn."""
-    monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members: None)
 
 
 def numbers(run):

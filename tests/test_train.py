@@ -17,6 +17,7 @@ from vae_jax.errors import UserError
 from vae_jax.program import make_program
 from vae_jax.types import Objective
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
 loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
 
 
