@@ -50,7 +50,8 @@ class Outcome:
         stored = self._stored(about)
         numbers = stored or self._evaluate(program, params)
         self.entries |= {entry["member"]: entry | n for entry, n in zip(about, numbers, strict=True)}
-        self.images |= dict(zip(members, sample(program, params, evaluation.seed, NUM_IN_STRIP), strict=False))
+        if program.name or len(members) > 1:  # a single run has no strips to compare
+            self.images |= dict(zip(members, sample(program, params, evaluation.seed, NUM_IN_STRIP), strict=False))
         self.programs.append(program)
         best = sweep_table.best(self._members())
         if best in members:

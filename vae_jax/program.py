@@ -47,9 +47,9 @@ class Program(NamedTuple):
 
     def latent_dim(self) -> int:
         """The width of the model's z."""
-        params = jax.eval_shape(self.steps.init, population.member(self.hypers, 0)).params
-        rng, hypers = jax.random.key(0), population.member(self.hypers, 0)
-        return jax.eval_shape(self.model.sample_prior, params, rng, hypers).shape[-1]
+        hypers = population.member(self.hypers, 0)
+        params = jax.eval_shape(self.steps.init, hypers).params
+        return jax.eval_shape(self.model.sample_prior, params, jax.random.key(0), hypers).shape[-1]
 
 
 def chosen_params(state: TrainState, which: str):
@@ -122,9 +122,11 @@ def make_programs(
     model: Model | None = None,
     objective: Objective | None = None,
 ) -> list[Program]:
-    """The programs of a config's sweep, to be run one after another: a part for each combination of static fields,
-    and several where sweep.max_members is smaller than that. Parts of one combination share their steps, and with
-    them what is compiled."""
+    """The programs of a config's sweep, to be run one after another.
+
+    There is a part for each combination of static fields, and several where sweep.max_members is smaller than that;
+    those share their steps, and with them what is compiled.
+    """
     everyone, programs = sweep.members(config), []
     for numbers in sweep.by_program(everyone):
         changes = [everyone[i] for i in numbers]

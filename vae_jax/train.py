@@ -119,14 +119,7 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
         return state
     say(f"{workdir}: training {_what(program)} from step {start:,} to {program.total_steps:,} on {_where(mesh)}")
     store = sharding.place(mesh, stream.store(dataset.train)) if resident else None
-    batches = stream.chunks(
-        dataset.train,
-        bounds=bounds,
-        batch_size=config.train.batch_size,
-        seed=config.data.seed,
-        resident=resident,
-        member_seeds=None if config.sweep.shared_data else np.asarray(program.hypers["seed"]),
-    )
+    batches = _batches(program, dataset, bounds, resident)
     axes = (None, "data") if config.sweep.shared_data else (None, "member", "data")
     with checkpoints.Writer(checkpoint_folder(program, workdir), config.checkpoint.keep) as writer:
         for (begin, end), (rows, index) in zip(bounds, batches, strict=True):
@@ -150,6 +143,19 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
                 break
     log.progress.close()
     return state
+
+
+def _batches(program: Program, dataset: Dataset, bounds: list[tuple[int, int]], resident: bool):
+    """`stream.chunks` of the training set, in the order that the program's members share, or in their own."""
+    config = program.config
+    return stream.chunks(
+        dataset.train,
+        bounds=bounds,
+        batch_size=config.train.batch_size,
+        seed=config.data.seed,
+        resident=resident,
+        member_seeds=None if config.sweep.shared_data else np.asarray(program.hypers["seed"]),
+    )
 
 
 def is_due(begin: int, end: int, *intervals: int) -> bool:
