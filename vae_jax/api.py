@@ -11,10 +11,10 @@ from vae_jax import checkpoints, data, population, record, sharding, sweep, writ
 from vae_jax import config as settings
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
-from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.outcome import Outcome, print_summary
 from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit
 from vae_jax.run import Run
+from vae_jax.suitability import check_data
 from vae_jax.train import catch_signals, checkpoint_folder, fit, restore
 from vae_jax.types import Model, Objective
 
@@ -129,12 +129,12 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Pro
     for field in sweep.swept(config):
         if field.split(".")[0] in own:
             raise UserError(f"the sweep varies {field}, but the {field.split('.')[0]} is one of your own")
-    dataset = dataset or _load_data(config, workdir)
+    dataset = dataset or record.load_dataset(config, workdir)
     arguments = _mean(dataset.train), dataset.train.num, model, objective
     programs = make_programs(config, *arguments)
     low, high = (0.0, 1.0) if dataset.dtype == np.uint8 else _value_range(dataset.train)
     for program in {id(program.steps): program for program in programs}.values():
-        _check_data(program.config, dataset, own, low, high)
+        check_data(program.config, dataset, own, low, high)
     if sweep.swept(config) and config.sweep.max_members == 0:
         known = stored and stored["config"].get("sweep", {}).get("max_members")
         config.sweep.max_members = known or _max_members(programs)
@@ -161,50 +161,6 @@ def _max_members(programs: list[Program]) -> int:
 
     sizes = (-(-num // parts) for parts in range(1, num + 1))
     return -sharding.largest(-next((size for size in sizes if fits(size)), 1))
-
-
-def _load_data(config: ConfigDict, workdir: Path) -> Dataset:
-    """The dataset; where "auto" has chosen a source before, a resumed run keeps it."""
-    fields, stored = config.data, record.read_record(workdir)
-    source = fields.source
-    if source == "auto" and stored and stored["dataset"]["name"] == fields.name and "dataset" not in stored["own"]:
-        source = stored["dataset"]["source"]
-        if source == "embedded" and fields.name == "mnist":
-            logging.warning("%s began on the embedded subset and stays there: for MNIST, use a new --workdir", workdir)
-    return data.load(
-        fields.name,
-        source=source,
-        path=fields.path,
-        data_dir=fields.data_dir,
-        manual_dir=fields.manual_dir,
-        num_valid=fields.num_valid,
-        num_test=fields.num_test,
-    )
-
-
-def _check_data(config: ConfigDict, dataset: Dataset, own: list[str], low: float, high: float) -> None:
-    """Whether the values of `dataset`, from `low` to `high`, suit the config."""
-    if config.train.batch_size > dataset.train.num:
-        raise UserError(
-            f"train.batch_size is {config.train.batch_size}, but {dataset.name} has only {dataset.train.num} "
-            "training examples"
-        )
-    if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:
-        raise UserError(
-            f"data.binarize is {config.data.binarize!r}, but the values of {dataset.name} lie in "
-            f"[{low:g}, {high:g}]: scale them to [0, 1], or set data.binarize to 'none' and model.likelihood to "
-            "'gaussian'"
-        )
-    if "model" in own:
-        return
-    support = LIKELIHOODS[config.model.likelihood](config.model).support
-    if not support[0] <= low <= high <= support[1]:
-        raise UserError(
-            f"the values of {dataset.name} lie in [{low:g}, {high:g}], outside the range [{support[0]:g}, "
-            f"{support[1]:g}] of model.likelihood {config.model.likelihood!r}: scale them to it, or use 'gaussian'"
-        )
-    if config.model.likelihood == "bernoulli" and config.data.binarize == "none":
-        logging.warning("a Bernoulli likelihood on grey values is not a likelihood: do not compare these numbers")
 
 
 def _read_record(workdir: Path) -> dict:

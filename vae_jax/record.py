@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import __version__, writers
+from vae_jax import __version__, data, writers
 from vae_jax import config as settings
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
@@ -26,6 +26,28 @@ FREE = (
     "data.source",
     "data.resident",
 )
+
+
+def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
+    """The dataset; where "auto" has chosen a source before, a resumed run keeps it."""
+    fields, stored = config.data, read_record(workdir)
+    source = fields.source
+    if source == "auto" and stored and stored["dataset"]["name"] == fields.name and "dataset" not in stored["own"]:
+        source = stored["dataset"]["source"]
+        if source == "embedded" and fields.name == "mnist":
+            logging.warning("%s began on the embedded subset and stays there: for MNIST, use a new --workdir", workdir)
+    return data.load(
+        fields.name,
+        source=source,
+        path=fields.path,
+        data_dir=fields.data_dir,
+        manual_dir=fields.manual_dir,
+        resize=fields.resize,
+        crop=fields.crop,
+        skip_broken=fields.skip_broken,
+        num_valid=fields.num_valid,
+        num_test=fields.num_test,
+    )
 
 
 def describe_dataset(dataset: Dataset, binarization: str) -> dict:
@@ -44,6 +66,16 @@ def describe_dataset(dataset: Dataset, binarization: str) -> dict:
         "example_shape": list(dataset.example_shape),
         "fingerprint": digest.hexdigest(),
     }
+
+
+def dataset_name(description: dict) -> str:
+    """The dataset as it may be called: a subset never by the name of the whole."""
+    name, source = description["name"], description["source"]
+    return "5,000 training digits of MNIST, a SUBSET (embedded)" if is_subset(description) else f"{name} ({source})"
+
+
+def is_subset(description: dict) -> bool:
+    return (description["name"], description["source"]) == ("mnist", "embedded")
 
 
 def describe_run(config: ConfigDict, dataset: dict, own: list[str], init_from: dict | None) -> dict:
