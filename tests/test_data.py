@@ -33,7 +33,11 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(mnist_files, "URL", "http://127.0.0.1:9/")
+    _serve_at(monkeypatch, "http://127.0.0.1:9/")
+
+
+def _serve_at(monkeypatch, url):
+    monkeypatch.setitem(mnist_files.FAMILIES, "mnist", mnist_files.FAMILIES["mnist"]._replace(url=url))
 
 
 @pytest.fixture
@@ -317,7 +321,7 @@ def test_second_start_imports_nothing_slow():
 def test_no_network_is_found_out_quickly(monkeypatch, warnings, kind):
     if kind == "silent":  # takes connections and never answers
         server = socket.create_server(("127.0.0.1", 0))
-        monkeypatch.setattr(mnist_files, "URL", f"http://127.0.0.1:{server.getsockname()[1]}/")
+        _serve_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}/")
     if kind == "stuck":  # a name look-up that does not come back
         monkeypatch.setattr(mnist_files, "PROBE_SECONDS", 0.3)  # "silent" waits for the true time
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: threading.Event().wait(60))
@@ -331,7 +335,7 @@ def test_no_network_is_found_out_quickly(monkeypatch, warnings, kind):
 @pytest.mark.usefixtures("subset")
 def test_network_is_tried_once_an_hour(monkeypatch, tmp_path, warnings):
     probes = []
-    monkeypatch.setattr(mnist_files, "offline", lambda: probes.append(1) or "no network")
+    monkeypatch.setattr(mnist_files, "offline", lambda _: probes.append(1) or "no network")
     for _ in range(3):
         assert data.load("mnist", num_valid=100).source == "embedded"
     assert len(probes) == 1 and len(warnings) == 3
@@ -381,7 +385,7 @@ def test_prepared_copy_equals_the_official_files():
     official = data.load("mnist", source="official", manual_dir=str(SHARED / "mnist"), num_valid=5000)
     tfds = data.load("mnist", data_dir=str(SHARED / "tfds"), source="tfds", num_valid=5000)
     assert tfds.source == "tfds"
-    for a, b in zip(official[2:], tfds[2:], strict=True):
+    for a, b in zip(official[2:5], tfds[2:5], strict=True):
         for x, y in zip(a, b, strict=True):
             assert x.dtype == y.dtype
             np.testing.assert_array_equal(x, y)
@@ -396,7 +400,7 @@ def test_fetching(monkeypatch, tmp_path):
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(SHARED / "mnist")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(mnist_files, "URL", f"http://127.0.0.1:{server.server_port}/")
+    _serve_at(monkeypatch, f"http://127.0.0.1:{server.server_port}/")
     ds = data.load("mnist", num_valid=5000)
     server.shutdown()
     server.server_close()

@@ -12,7 +12,7 @@ import pytest
 import vae_jax
 from vae_jax import checkpoints, sharding
 from vae_jax.config import check
-from vae_jax.data import stream
+from vae_jax.data import scan, stream
 from vae_jax.errors import UserError
 from vae_jax.program import make_program
 from vae_jax.types import Objective
@@ -435,7 +435,8 @@ def test_what_lies_on_the_device(config, images, monkeypatch):
 def test_every_value_counts_for_the_range(images):
     x = np.full((5000, 1, 1, 1), 0.5, np.float32)
     x[4500], x[4501] = 2.0, -1.0
-    assert vae_jax.api._value_range(images.train._replace(x=x, rows=np.arange(5000))) == (-1.0, 2.0)
+    train = images.train._replace(x=x, rows=np.arange(5000))
+    assert scan.value_range(images._replace(train=train, valid=train, test=train)) == (-1.0, 2.0)
 
 
 def test_the_best_of_a_member_that_diverged_stays(config):

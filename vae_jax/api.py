@@ -7,9 +7,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoints, data, population, record, sharding, sweep, writers
+from vae_jax import checkpoints, population, record, sharding, sweep, writers
 from vae_jax import config as settings
-from vae_jax.data import Dataset
+from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
 from vae_jax.outcome import Outcome, print_summary
 from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit
@@ -130,9 +130,9 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Pro
         if field.split(".")[0] in own:
             raise UserError(f"the sweep varies {field}, but the {field.split('.')[0]} is one of your own")
     dataset = dataset or record.load_dataset(config, workdir)
-    arguments = _mean(dataset.train), dataset.train.num, model, objective
+    arguments = scan.mean(dataset.train), dataset.train.num, model, objective
     programs = make_programs(config, *arguments)
-    low, high = (0.0, 1.0) if dataset.dtype == np.uint8 else _value_range(dataset.train)
+    low, high = scan.value_range(dataset)
     for program in {id(program.steps): program for program in programs}.values():
         check_data(program.config, dataset, own, low, high)
     if sweep.swept(config) and config.sweep.max_members == 0:
@@ -197,15 +197,3 @@ def _initial_params(programs: list[Program], workdir: Path):
             raise UserError(f"train.init_from={source}: its parameters do not have the shapes of this config's model")
     about = {"workdir": source, "member": run.member, "step": run.step, "params": run.config.eval.params}
     return run.params, about
-
-
-def _mean(split: data.Split) -> np.ndarray:
-    """The mean of at most 50,000 examples, in their shape, on the scale the model sees."""
-    mean = split.take(slice(0, None, -(-split.num // 50_000))).mean(axis=0, dtype=np.float32)
-    return mean / 255 if split.x.dtype == np.uint8 else mean
-
-
-def _value_range(split: data.Split) -> tuple[float, float]:
-    """(smallest, largest) value, a block at a time: the data may be larger than memory."""
-    blocks = [split.take(np.arange(i, min(i + 4096, split.num))) for i in range(0, split.num, 4096)]
-    return min(float(b.min()) for b in blocks), max(float(b.max()) for b in blocks)

@@ -63,6 +63,8 @@ def describe_dataset(dataset: Dataset, binarization: str) -> dict:
         "num_valid": dataset.valid.num,
         "num_test": dataset.test.num,
         "binarization": binarization,
+        "preparation": dataset.preparation,
+        "label_names": list(dataset.label_names),
         "example_shape": list(dataset.example_shape),
         "fingerprint": digest.hexdigest(),
     }

@@ -4,9 +4,9 @@ import numpy as np
 
 from vae_jax.errors import UserError
 
-Arrays = dict[str, np.ndarray]  # x_train; optional x_test, y_train, y_test
+Arrays = dict[str, np.ndarray]  # x_train; optional x_valid, x_test, y_train, y_valid, y_test
 
-_BLOCK = 4096  # examples looked at together, so that checking a large file needs little memory
+_BLOCK_BYTES = 1 << 25  # looked at together, so that checking a large file needs little memory
 
 
 def checked(
@@ -55,7 +55,8 @@ def _examples(x: np.ndarray, what: str) -> np.ndarray:
     elif np.issubdtype(x.dtype, np.floating):
         with np.errstate(over="ignore"):  # what overflows is refused below
             x = x.astype(np.float32, copy=False)
-        if not all(np.isfinite(x[i : i + _BLOCK]).all() for i in range(0, len(x), _BLOCK)):
+        size = max(1, _BLOCK_BYTES * len(x) // x.nbytes)
+        if not all(np.isfinite(x[i : i + size]).all() for i in range(0, len(x), size)):
             raise UserError(f"{what} has values that are NaN or infinite (as float32): remove or replace them")
     elif x.dtype != np.uint8:
         raise UserError(f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it")

@@ -2,16 +2,17 @@
 
 An entry is the folder `<root>/data/<key>/` with one .npy file per array and a meta.json that describes them.
 It is written under a temporary name and renamed, so it is either whole or absent, also after a kill and when
-several processes build it at the same time.
+several processes build it at the same time. What is larger than memory is written a block of examples at a time.
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 from absl import logging
 
 from vae_jax.data.arrays import Arrays
+from vae_jax.errors import UserError
 
 _CRC_MAX_BYTES = 1 << 28  # contents are verified up to this size; above it, reading them would delay the start
 _STALE_SECONDS = 86_400  # temporary folders this old were left behind by a kill
@@ -51,18 +53,32 @@ def read(root: Path, key: str) -> Arrays | None:
         return None
 
 
+def streamed(root: Path, key: str, blocks: Callable[[], Iterable[Arrays]]) -> Arrays:
+    """Like `cached`, in constant memory: each block holds the next examples of some or all arrays of the entry.
+
+    Raises:
+      UserError: the cache cannot be written; nothing of it is kept.
+    """
+    if (found := read(root, key)) is not None:
+        return found
+    folder = root / "data" / key
+    try:
+        _store(folder, blocks())
+    except OSError as error:
+        raise UserError(
+            f"decoded data cannot be written to {folder.parent} ({error.strerror or error}): set $VAE_JAX_CACHE to a "
+            "folder that can be written and has room for it"
+        ) from error
+    if (found := read(root, key)) is None:
+        raise UserError(f"the decoded data in {folder} was damaged while it was written: run the same command again")
+    return found
+
+
 def write(root: Path, key: str, arrays: Arrays) -> Arrays:
     """Writes entry `key` and opens it; where that is impossible it warns and returns `arrays` themselves."""
     folder = root / "data" / key
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder.parent)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as tmp:
-            new = Path(tmp) / "new"  # a folder of its own, since a TemporaryDirectory is closed to other users
-            new.mkdir()
-            meta = {"arrays": {name: _save(new / f"{name}.npy", x) for name, x in arrays.items()}}
-            (new / "meta.json").write_text(json.dumps(meta, indent=1))
-            _install(new, folder)
+        _store(folder, [arrays])
     except OSError as error:
         logging.warning(
             "Decoded data cannot be kept in %s (%s): it stays in memory and is decoded anew next time. "
@@ -75,6 +91,58 @@ def write(root: Path, key: str, arrays: Arrays) -> Arrays:
     return arrays if found is None else found
 
 
+def _store(folder: Path, blocks: Iterable[Arrays]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder.parent)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as tmp:
+        new = Path(tmp) / "new"  # a folder of its own, since a TemporaryDirectory is closed to other users
+        new.mkdir()
+        files: dict[str, _GrowingFile] = {}
+        try:
+            for block in blocks:
+                for name, x in block.items():
+                    if name not in files:
+                        files[name] = _GrowingFile(new / f"{name}.npy", x)
+                    files[name].append(x)
+            meta = {"arrays": {name: file.describe() for name, file in files.items()}}
+        finally:
+            for file in files.values():
+                file.close()
+        (new / "meta.json").write_text(json.dumps(meta, indent=1))
+        _install(new, folder)
+
+
+class _GrowingFile:
+    """An .npy file that blocks of rows like `x` are appended to."""
+
+    def __init__(self, path: Path, x: np.ndarray):
+        self.row, self.dtype, self.num, self.crc = x.shape[1:], x.dtype, 0, 0
+        self.file = path.open("w+b")
+        self._write_header()
+
+    def _write_header(self) -> None:
+        """NumPy leaves room in it for any number of rows, so that it can be written again in place."""
+        self.file.seek(0)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.num, *self.row)}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+    def append(self, x: np.ndarray) -> None:
+        if (x.shape[1:], x.dtype) != (self.row, self.dtype):
+            raise ValueError(f"rows {x.shape[1:]} {x.dtype} after rows {self.row} {self.dtype}")
+        x = np.ascontiguousarray(x)
+        x.tofile(self.file)
+        self.num += len(x)
+        self.crc = _crc32(x, self.num, self.crc)
+
+    def describe(self) -> dict:
+        self._write_header()
+        size = self.file.seek(0, os.SEEK_END)
+        return {"shape": (self.num, *self.row), "dtype": self.dtype.str, "bytes": size, "crc32": self.crc}
+
+    def close(self) -> None:
+        self.file.close()
+
+
 def _install(new: Path, folder: Path) -> None:
     try:
         new.rename(folder)
@@ -83,23 +151,19 @@ def _install(new: Path, folder: Path) -> None:
             raise
 
 
-def _save(path: Path, x: np.ndarray) -> dict:
-    x = np.ascontiguousarray(x)
-    np.save(path, x)
-    return {"shape": x.shape, "dtype": x.dtype.str, "bytes": path.stat().st_size, "crc32": _crc32(x)}
-
-
 def _open(path: Path, entry: dict) -> np.ndarray:
     if path.stat().st_size != entry["bytes"]:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
     x = np.lib.format.open_memmap(path, mode="r")
-    if (list(x.shape), x.dtype.str) != (entry["shape"], entry["dtype"]) or _crc32(x) != entry["crc32"]:
+    if (list(x.shape), x.dtype.str) != (entry["shape"], entry["dtype"]) or _crc32(x, len(x)) != entry["crc32"]:
         raise ValueError(f"the contents of {path.name} have changed")
     return x
 
 
-def _crc32(x: np.ndarray) -> int | None:
-    return zlib.crc32(x.reshape(-1).view(np.uint8)) if x.nbytes <= _CRC_MAX_BYTES else None
+def _crc32(x: np.ndarray, num: int, before: int | None = 0) -> int | None:
+    """The checksum of rows that end with x, `num` in all; None where they are too many."""
+    num_bytes = num * x.dtype.itemsize * math.prod(x.shape[1:])
+    return zlib.crc32(x.reshape(-1).view(np.uint8), before) if num_bytes <= _CRC_MAX_BYTES else None
 
 
 def _discard(folder: Path) -> None:

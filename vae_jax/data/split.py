@@ -40,6 +40,8 @@ class Dataset(NamedTuple):
     train: Split
     valid: Split
     test: Split
+    preparation: str = ""  # what was done to the images: cropped, resized
+    label_names: tuple[str, ...] = ()  # of labels 0, 1, ..., where they are known
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -98,30 +100,36 @@ def from_arrays(
 def assemble(
     name: str, source: str, data: arrays.Arrays, *, num_valid: int, num_test: int, stratify: bool = False
 ) -> Dataset:
-    """Splits checked arrays. Test rows come first in the permutation, so num_valid does not change them."""
+    """Splits checked arrays, but keeps x_valid and x_test whole where the data has them.
+
+    Test rows come first in the permutation, so num_valid does not change them.
+    """
     x, y = data["x_train"], data.get("y_train")
-    has_test = "x_test" in data
-    _check_counts(name, len(x), has_test, num_valid, num_test)
+    own = {part: _whole(data, part) for part in ("valid", "test") if f"x_{part}" in data}
+    _check_counts(name, len(x), set(own), num_valid, num_test)
     order = shuffled(len(x), *_HELD_OUT_SEED)
     if stratify:
         order = interleaved(order, y)
-    test, valid, train = np.split(order, [num_test, num_test + num_valid])
-    part = Split(x, y, np.sort(train))
-    if has_test:
-        test_split = Split(data["x_test"], data.get("y_test"), np.arange(len(data["x_test"])))
-    else:
-        test_split = part._replace(rows=np.sort(test))
-    return Dataset(name, source, part, part._replace(rows=np.sort(valid)), test_split)
+    rows = dict(zip(("test", "valid", "train"), np.split(order, [num_test, num_test + num_valid]), strict=True))
+    splits = {part: Split(x, y, np.sort(chosen)) for part, chosen in rows.items()} | own
+    return Dataset(name, source, **splits)
 
 
-def _check_counts(name: str, num: int, has_test: bool, num_valid: int, num_test: int) -> None:
-    if num_valid < 1:
+def _whole(data: arrays.Arrays, part: str) -> Split:
+    x = data[f"x_{part}"]
+    return Split(x, data.get(f"y_{part}"), np.arange(len(x)))
+
+
+def _check_counts(name: str, num: int, own: set[str], num_valid: int, num_test: int) -> None:
+    if num_valid < 1 and "valid" not in own:
         raise UserError(f"data.num_valid must be at least 1, not {num_valid}: validation needs examples")
+    if num_valid and "valid" in own:
+        raise UserError(f"data.num_valid must be 0, not {num_valid}: {name} has a validation split of its own")
     if num_test < 0:
         raise UserError(f"data.num_test must not be negative, but is {num_test}")
-    if has_test and num_test:
+    if num_test and "test" in own:
         raise UserError(f"data.num_test must be 0, not {num_test}: {name} has a test split of its own")
-    if not has_test and not num_test:
+    if not num_test and "test" not in own:
         raise UserError(f"{name} has no test split: set data.num_test to how many examples to hold out for it")
     if num_valid + num_test >= num:
         extra = f" + data.num_test ({num_test})" if num_test else ""

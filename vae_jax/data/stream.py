@@ -6,7 +6,7 @@ dropped, and resuming at any step needs no state.
 
 import functools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,28 +15,28 @@ from vae_jax.data.split import Split, shuffled
 from vae_jax.errors import UserError
 
 
-def order(seed: int, num: int, start: int, count: int, member_seed: int | None = None) -> np.ndarray:
+def order(
+    seed: int, num: int, start: int, count: int, member_seed: int | None = None, permutation: Callable | None = None
+) -> np.ndarray:
     """The examples at positions start..start+count-1 of the stream over `num` examples, int64 [count].
 
-    With `member_seed` the order is that member's own, else the one that all members share.
+    With `member_seed` the order is that member's own, else the one that all members share. `permutation` is
+    `_permutation`, or what remembers its results.
 
     Raises:
       UserError: the seed is negative.
     """
     if seed < 0:
         raise UserError(f"data.seed must not be negative, but is {seed}")
-    stop = start + count
+    permutation, stop = permutation or _permutation, start + count
     words = () if member_seed is None else (member_seed + 1,)  # an absent word counts as 0
     epochs = range(start // num, -(-stop // num))
-    parts = [_permutation(num, seed, e, *words)[max(start - e * num, 0) : stop - e * num] for e in epochs]
+    parts = [permutation(num, seed, e, *words)[max(start - e * num, 0) : stop - e * num] for e in epochs]
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-@functools.lru_cache(maxsize=256)  # a batch may need two epochs, and members may have orders of their own
 def _permutation(num: int, *seed: int) -> np.ndarray:
-    permutation = shuffled(num, *seed).astype(np.int32 if num < 2**31 else np.int64)
-    permutation.flags.writeable = False  # shared by all callers
-    return permutation
+    return shuffled(num, *seed).astype(np.int32 if num < 2**31 else np.int64)
 
 
 def store(split: Split) -> np.ndarray:
@@ -62,10 +62,12 @@ def chunks(
     With `member_seeds` [N] members have orders of their own: index is [T, N, B], and rows are [T * N * B, D].
     """
     seeds = [None] if member_seeds is None else [int(s) for s in member_seeds]
+    # A batch may need the end of an epoch and the start of the next; more would fill the memory with large sets.
+    permutation = functools.lru_cache(maxsize=2 * len(set(seeds)))(_permutation)
 
     def examples(bound: tuple[int, int]) -> np.ndarray:
-        start, end = bound
-        orders = {s: order(seed, split.num, start * batch_size, (end - start) * batch_size, s) for s in set(seeds)}
+        start, count = bound[0] * batch_size, (bound[1] - bound[0]) * batch_size
+        orders = {s: order(seed, split.num, start, count, s, permutation) for s in set(seeds)}
         index = np.stack([orders[s].reshape(-1, batch_size) for s in seeds], axis=1).astype(np.int32)
         return index[:, 0] if member_seeds is None else index
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import arrays, cache
+from vae_jax.data import arrays, cache, images
 from vae_jax.errors import UserError
 
 # The layouts of an .npz file that are understood: the key of the data -> keys of the other arrays.
@@ -17,8 +17,8 @@ _LAYOUTS = {
 _KEYS = "x_train[, x_test, y_train, y_test], or x[, y], or images[, labels]"
 
 
-def read(path: str, root: Path) -> arrays.Arrays:
-    """The checked arrays of the file at `path`, memory-mapped.
+def read(path: str, root: Path, fit: images.Fit) -> arrays.Arrays:
+    """The checked arrays of the file at `path`, memory-mapped, their images cropped and resized.
 
     An .npy file is mapped itself when it needs no conversion; all else is converted once into the cache at
     `root`. Where nothing is converted the entry is empty and says that the values were checked.
@@ -30,16 +30,19 @@ def read(path: str, root: Path) -> arrays.Arrays:
         raise UserError('data.name is "file", but data.path is empty: set it to an .npy or .npz file')
     file = Path(path).expanduser().absolute()
     if not file.is_file():
-        raise UserError(f"data.path: there is no file {file}")
+        hint = ': it is a folder; for images in it set data.name to "folder"' if file.is_dir() else ""
+        raise UserError(f"data.path: there is no file {file}{hint}")
     if file.suffix not in (".npy", ".npz"):
         raise UserError(f"data.path: {file} is neither .npy nor .npz: save the data with np.save or np.savez")
     state = file.stat()
     identity = hashlib.sha256(f"{file}\n{state.st_mtime_ns}\n{state.st_size}".encode()).hexdigest()[:16]
     key = f"file-{identity}-v1"
     if file.suffix == ".npz":
-        return cache.cached(root, key, lambda: _read_npz(file))
-    raw = _guarded(file, lambda: np.lib.format.open_memmap(file, mode="r"))
-    return cache.cached(root, key, lambda: _converted(file, raw)) or {"x_train": arrays.with_channels(raw)}
+        data = cache.cached(root, key, lambda: _read_npz(file))
+    else:
+        raw = _guarded(file, lambda: np.lib.format.open_memmap(file, mode="r"))
+        data = cache.cached(root, key, lambda: _converted(file, raw)) or {"x_train": arrays.with_channels(raw)}
+    return images.fit_arrays(str(file), root, key, data, fit)
 
 
 def _converted(file: Path, raw: np.ndarray) -> arrays.Arrays:

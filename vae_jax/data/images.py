@@ -1,0 +1,188 @@
+"""Images as arrays: upright, on white, gray or RGB, cropped and resized."""
+
+import io
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_jax.data import cache
+from vae_jax.data.arrays import Arrays
+from vae_jax.errors import UserError
+
+_BLOCK_BYTES, _BLOCK_IMAGES = 1 << 25, 1024  # decoded together
+_QUIET_SECONDS = 2  # decoding that takes longer shows its progress
+
+
+class Fit(NamedTuple):
+    """What is done to an image: first the crop, then the resize."""
+
+    resize: tuple[int, ...]  # (height, width), or ()
+    crop: str  # "center" | "none" | "<height>x<width>"
+
+    @property
+    def cropped(self) -> tuple[int, int] | None:
+        """The (height, width) in pixels that crop names, or None."""
+        return tuple(map(int, self.crop.split("x"))) if self.crop not in ("center", "none") else None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The (height, width) of every result; () where it is the image's own."""
+        return self.resize or self.cropped or ()
+
+    @property
+    def tag(self) -> str:
+        """What tells it apart in the name of a cache entry."""
+        return f"{'x'.join(map(str, self.resize)) or 'asis'}-{self.crop}"
+
+    def describe(self) -> str:
+        """In words, for the record; "" where nothing is done."""
+        part = {"center": "largest centred part of the aspect ratio", "none": "whole, squeezed"}
+        crop = part.get(self.crop, f"centred {self.crop} pixels")
+        size = "x".join(map(str, self.resize))
+        if self.resize:
+            return f"{crop}, resized to {size} (height x width, bilinear, antialiased)"
+        return f"{crop} (height x width)" if self.cropped else ""
+
+
+def make_fit(resize: tuple[int, ...], crop: str) -> Fit:
+    """The Fit of data.resize and data.crop, checked."""
+    if len(resize) not in (0, 2) or any(side < 1 for side in resize):
+        raise UserError(f"data.resize is {tuple(resize)}, expected (height, width) in pixels, or () for none")
+    if crop not in ("center", "none") and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", crop):
+        raise UserError(
+            f'data.crop is {crop!r}, expected "center", "none" or a size such as "148x148" (height x width)'
+        )
+    return Fit(tuple(resize), crop)
+
+
+def fitted(image, fit: Fit):
+    """A PIL image (L or RGB), cropped and resized.
+
+    Raises:
+      UserError: it is smaller than the crop.
+    """
+    from PIL.Image import Resampling
+
+    width, height = image.size
+    h, w = fit.cropped or (height, width)
+    if h > height or w > width:
+        raise UserError(f"data.crop is {fit.crop}, but an image has only {height}x{width} pixels (height x width)")
+    if fit.resize and fit.crop == "center":
+        scale = min(height / fit.resize[0], width / fit.resize[1])
+        h, w = fit.resize[0] * scale, fit.resize[1] * scale
+    top, left = (height - h) / 2, (width - w) / 2
+    if fit.resize and (height, width) != fit.resize:
+        return image.resize(fit.resize[::-1], Resampling.BILINEAR, box=(left, top, left + w, top + h))
+    return image.crop((int(left), int(top), int(left) + w, int(top) + h)) if fit.cropped else image
+
+
+def is_gray(image) -> bool:
+    """Whether a PIL image has levels of gray, not colours or a palette."""
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def orientation(image) -> int:
+    """The EXIF orientation, 1 to 8, of a PIL image that has not been loaded; 1 is upright, from 5 on it lies."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # it could only follow the pixels, which would have to be decoded to look
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF data, of which the pixels know nothing
+        return 1
+
+
+def decoded(source: Path | bytes, fit: Fit, gray: bool, binary: bool = False) -> np.ndarray:
+    """The first frame of an encoded image: uint8 [H, W, 1] or [H, W, 3].
+
+    Turned as its EXIF orientation says, put on white where it is transparent, 16 bits of gray reduced to 8. Values of
+    `binary` images, 0 and 1, become 0 and 255 before they are resized.
+
+    Raises: whatever PIL raises where it is broken.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        turned = orientation(image) != 1
+        image.load()
+        image = ImageOps.exif_transpose(image) if turned else image
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers")
+        if image.mode.startswith("I"):
+            image = Image.fromarray(_eight_bits(np.asarray(image)))
+        elif "A" in image.mode or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        image = image.convert("L" if gray else "RGB")
+        if binary:
+            image = Image.fromarray(_full_scale(np.asarray(image)))
+        x = np.asarray(fitted(image, fit))
+        return x[..., None] if gray else x
+
+
+def _eight_bits(x: np.ndarray) -> np.ndarray:
+    if x.min() < 0 or x.max() > 65535:
+        raise ValueError("its pixels have more than 16 bits")
+    return np.round(x / 257).astype(np.uint8)
+
+
+def _full_scale(x: np.ndarray) -> np.ndarray:
+    if not ((x <= 1) | (x == 255)).all():
+        raise ValueError("an image has other values than 0 and 1")
+    return (x > 0) * np.uint8(255)
+
+
+def in_threads(what: str, function: Callable, blocks: Iterable[list], total: int) -> Iterator[list]:
+    """[function(item) for each item of a block], block by block; shows progress when it takes long."""
+    from tqdm import tqdm
+
+    often = 0.1 if sys.stderr.isatty() else 30
+    num = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    progress = tqdm(total=total, desc=what, unit="image", delay=_QUIET_SECONDS, mininterval=often, leave=False)
+    with progress, ThreadPoolExecutor(num, thread_name_prefix="vae_jax-images") as pool:
+        for block in blocks:
+            results = list(pool.map(function, block))
+            progress.update(len(results))
+            yield results
+
+
+def blocks_of(items, shape: tuple[int, ...] = ()) -> list:
+    """`items` in slices whose images, of that shape, can be held in memory together."""
+    size = int(min(_BLOCK_IMAGES, max(1, _BLOCK_BYTES // math.prod(shape))))
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def fit_arrays(what: str, root: Path, key: str, arrays: Arrays, fit: Fit) -> Arrays:
+    """The arrays of entry `key` with their images cropped and resized, each channel by itself; kept in the cache.
+
+    Raises:
+      UserError: they are not uint8 images, or smaller than the crop.
+    """
+    x = arrays["x_train"]
+    if not fit.size or (not fit.cropped and x.shape[1:3] == fit.size):
+        return arrays
+    if x.ndim != 4 or x.dtype != np.uint8:
+        raise UserError(
+            f"data.resize and data.crop are for uint8 images, but the examples of {what} are {x.dtype} {x.shape[1:]}: "
+            'resize them yourself, or set data.resize to () and data.crop to "center"'
+        )
+
+    def blocks() -> Iterable[Arrays]:
+        for name, old in arrays.items():
+            for part in blocks_of(old, x.shape[1:]):
+                yield {name: np.stack([_fitted_array(image, fit) for image in part]) if part.ndim == 4 else part}
+
+    return cache.streamed(root, f"{key}-{fit.tag}", blocks)
+
+
+def _fitted_array(x: np.ndarray, fit: Fit) -> np.ndarray:
+    from PIL import Image
+
+    channels = [np.asarray(fitted(Image.fromarray(np.ascontiguousarray(x[..., c])), fit)) for c in range(x.shape[-1])]
+    return np.stack(channels, axis=-1)
