@@ -72,4 +72,4 @@ def undrawn(monkeypatch):
     """No pictures: they take a third of the time of such short runs."""
     from vae_jax import outcome
 
-    monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members: None)
+    monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members, own: None)

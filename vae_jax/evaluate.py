@@ -120,4 +120,11 @@ def _summarize_member(program: Program, one: Evaluation, num_samples: int) -> di
         "nll_samples": num_samples,
         "active_units": None if one.activity is None else latents.active_units(one.activity),
         "bits_per_dim": float(nll / (np.prod(program.example_shape) * np.log(2))) if program.is_mass else None,
+        "unit_rate": _rounded(one.unit_rate),
+        "unit_activity": _rounded(one.activity),
     }
+
+
+def _rounded(values: np.ndarray | None) -> list[float] | None:
+    """Per latent unit, to six digits: there may be many."""
+    return None if values is None else [float(f"{value:.6g}") for value in values]

@@ -3,22 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from vae_jax import config as settings
-from vae_jax import plots, population, sharding, sweep_plots, sweep_table, writers
-from vae_jax import rng as streams
+from vae_jax import population, record, report, sharding, sweep_plots, sweep_table, writers
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import Evaluation, make_evaluate, sample, summarize
+from vae_jax.pictures import draw_pictures
 from vae_jax.program import Program, chosen_params
 from vae_jax.run import Run
-from vae_jax.step import binarize
 from vae_jax.types import TrainState
 from vae_jax.writers import say
 
-NUM_SAMPLES, NUM_IN_STRIP, NUM_CODES = 64, 16, 10_000  # in samples.png, a row of strips.png, latents.png
+NUM_IN_STRIP = 16  # samples in a row of strips.png
 
 
 class Outcome:
@@ -127,8 +125,11 @@ class Outcome:
             sweep_table.write_csv(self.workdir / "sweep.csv", members)
         say("drawing")
         if sharding.is_main():
-            self._draw(members)
-        print_summary(self._write(complete=done), self.workdir)
+            self._draw(members, own)
+        results = self._write(complete=done)
+        if sharding.is_main():
+            report.write(self.workdir)
+        print_summary(results, self.workdir)
         sharding.wait_for_all("finished")  # nobody reads before everything is written
 
     def _best_program(self) -> Program:
@@ -136,10 +137,10 @@ class Outcome:
         program = next(program for program in self.programs if best in program.members)
         return program.alone(program.changes[program.members.index(best)])
 
-    def _draw(self, members: list[dict]) -> None:
+    def _draw(self, members: list[dict], own: list[str]) -> None:
         (best, params), program = *self.params.items(), self._best_program()
         run = Run(self.workdir, program, best, params, self.entries[best]["step"], None)
-        folder, about = self.workdir, _name(self.description)
+        folder, about = self.workdir, record.dataset_name(self.description)
         if len(members) > 1:
             title = f"{about}, {len(members)} members, epoch {self.entries[best]['epoch']:.4g}"
             sweep_plots.rate_distortion(self.workdir / "rate_distortion.png", members, f"{title}, test")
@@ -150,7 +151,7 @@ class Outcome:
             )
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
-        draw_pictures(run, self.dataset, folder, about, self.entries[best]["epoch"])
+        draw_pictures(run, self.dataset, folder, about, self.entries[best], own)
 
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
@@ -180,44 +181,10 @@ def raise_diverged(members: list[dict], workdir: Path) -> None:
     )
 
 
-def draw_pictures(run: Run, dataset: Dataset, folder: Path, about: str, epoch: float) -> None:
-    """samples, reconstructions, latents and curves of one member, as PNG files in `folder`."""
-    rows = [row for row in writers.read_rows(run.workdir / "metrics.jsonl") if row["member"] == run.member]
-    beta = next(row["beta"] for row in reversed(rows) if row["split"] == "train")
-    about = f"{about}, epoch {epoch:.4g}, beta {beta:.3g}"
-    sample_rng, reconstruct_rng = jax.random.split(jax.random.key(run.config.eval.seed))
-    plots.samples(folder / "samples.png", np.asarray(run.sample(sample_rng, NUM_SAMPLES)), f"E[x|z], z ~ p(z)\n{about}")
-    shown = np.unique(np.linspace(0, dataset.test.num - 1, 20).astype(int))  # the split may be sorted by label
-    originals = dataset.test.take(shown)
-    decoded = np.asarray(run.reconstruct(reconstruct_rng, originals))
-    scale = 255.0 if originals.dtype == np.uint8 else 1.0
-    title = f"test examples, and E[x|z] at one z ~ q(z|x)\n{about}"
-    plots.reconstructions(folder / "reconstructions.png", originals / scale, decoded, title)
-    plots.curves(folder / "curves.png", rows, about)
-    shown = np.unique(np.linspace(0, dataset.test.num - 1, NUM_CODES).astype(int))
-    means = getattr(run.encode(as_evaluated(run, dataset, shown)), "mean", None)
-    if means is not None:
-        title = f"posterior means of {len(means):,} test examples\n{about}"
-        plots.latents(folder / "latents.png", np.asarray(means), dataset.test.labels(shown), title)
-
-
-def as_evaluated(run: Run, dataset: Dataset, shown: np.ndarray) -> jax.Array:
-    """The test examples `shown`, binarized as in the evaluation, [n, D]."""
-    key = streams.of_split(run.config.eval.seed, "test").binarize
-    x = dataset.test.take(shown).reshape(len(shown), -1)
-    return binarize(jax.numpy.asarray(x), run.config.data.binarize, streams.fold(key, jax.numpy.asarray(shown)))
-
-
-def _name(data: dict) -> str:
-    """The dataset as it may be called: a subset never by the name of the whole."""
-    subset = data["name"] == "mnist" and data["source"] == "embedded"
-    return "5,000 training digits of MNIST, a SUBSET (embedded)" if subset else f"{data['name']} ({data['source']})"
-
-
 def print_summary(results: dict, workdir: Path) -> None:
     data, members = results["dataset"], results["members"]
     say(
-        f"{_name(data)}: {data['num_train']:,} train, {data['num_valid']:,} valid, "
+        f"{record.dataset_name(data)}: {data['num_train']:,} train, {data['num_valid']:,} valid, "
         f"{data['num_test']:,} test examples; binarization {data['binarization']}"
     )
     if len(members) > 1:
@@ -232,6 +199,7 @@ def print_summary(results: dict, workdir: Path) -> None:
         say(f"that member alone: {results['best_command']}")
     files = "results.json, metrics.jsonl and the pictures"
     say(f"wrote {workdir}: {files if len(members) == 1 else f'sweep.csv, {files}'}")
+    say(f"to look at all of it: {workdir / 'report.html'}")
 
 
 def _line(n: dict) -> str:

@@ -1,9 +1,35 @@
-"""The pictures of a run, from plain arrays. Matplotlib is imported where it is used: it takes a second."""
+"""Pictures from plain arrays, as PNG files. Matplotlib is imported where it is used: it takes a second."""
 
-import math
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+
+WIDEST = 1000  # about so wide may a picture made of tiles be, in pixels before SHARPNESS
+LARGEST_SIDE = 256  # of an example in pixels; larger ones are shrunk
+VECTOR = (56, 92)  # height and width of an example that is no image
+MARGIN, GAP, BREAK, LINE, LETTER = 10, 2, 12, 15, 6.3  # pixels; the last two: of text
+SHARPNESS = 2  # pixels of the file for each of these: screens of today are dense
+BORDER, DIM, MARK, INACTIVE = 0.86, "0.4", "#d6006e", "#c3c7cc"
+TRAIN, VALID = "#1f77b4", "#e8710a"
+
+
+class Look(NamedTuple):
+    """How the values of a dataset become shades."""
+
+    low: float
+    high: float
+    ink: bool  # grey images that are mostly dark (digits) are drawn as ink on paper, photographs as they are
+
+
+def look(x: np.ndarray) -> Look:
+    """The look of examples x [n, ...]: values in [0, 1] keep that range, others are shown between their extremes."""
+    low, high = float(np.min(x)), float(np.max(x))
+    if low >= 0.0 and high <= 1.0:
+        low, high = 0.0, 1.0
+    high = high if high > low else low + 1.0
+    return Look(low, high, bool((np.mean(x) - low) / (high - low) < 0.35))
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
@@ -25,101 +51,175 @@ def _show(axis, x: np.ndarray, limits: tuple[float, float]) -> None:
         axis.set_yticks([])
 
 
-def samples(path: Path, images: np.ndarray, title: str) -> None:
-    """A square grid of decoded draws from the prior, [n, ...]."""
-    side = math.isqrt(len(images))
-    figure, axes = _figure(0.7 * side, 0.7 * side + 0.4, side, side)
-    for axis, image in zip(axes.flat, images, strict=False):
-        _show(axis, image, (images.min(), images.max()))
-    figure.suptitle(title, fontsize=9)
-    figure.savefig(path)
+def tile_size(shape: tuple[int, ...], columns: int = 1) -> tuple[int, int, int]:
+    """(height, width, zoom) in pixels of an example of `shape`, one of `columns` in a row: small images are magnified
+    by a whole number, so that their pixels stay equal squares; zoom -2 halves a large one, and so on."""
+    if len(shape) != 3:
+        return *VECTOR, 1
+    height, width = shape[0], shape[1] * (1 if shape[2] in (1, 3) else shape[2])
+    side = max(height, width)
+    if side > LARGEST_SIDE:
+        shrink = -(-side // LARGEST_SIDE)
+        return -(-height // shrink), -(-width // shrink), -shrink
+    zoom = max(1, min(round((84 if side <= 42 else 128) / side), WIDEST // (columns * (width + GAP))))
+    return zoom * height, zoom * width, zoom
 
 
-def reconstructions(path: Path, originals: np.ndarray, decoded: np.ndarray, title: str) -> None:
-    """Pairs of rows: above what the encoder saw, below the mean of p(x|z); both [n, ...]."""
-    columns = 10
-    pairs = max(1, len(originals) // columns)
-    columns = min(columns, len(originals))
-    limits = (min(originals.min(), decoded.min()), max(originals.max(), decoded.max()))
-    figure, axes = _figure(0.75 * columns + 0.6, 1.5 * pairs + 0.4, 2 * pairs, columns)
-    for i in range(pairs * columns):
-        row, column = divmod(i, columns)
-        _show(axes[2 * row, column], originals[i], limits)
-        _show(axes[2 * row + 1, column], decoded[i], limits)
-    for row in range(2 * pairs):
-        label = ("x", "decoded")[row % 2]
-        axes[row, 0].text(-0.15, 0.5, label, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=7)
-    figure.suptitle(title, fontsize=9)
-    figure.savefig(path)
+def that_fit(shape: tuple[int, ...], wanted: int, least: int = 3, axis: int = 1) -> int:
+    """How many columns (rows with `axis` 0) of examples of `shape` to draw: `wanted`, fewer of large ones."""
+    return min(wanted, max(least, WIDEST // (tile_size(shape)[axis] + GAP)))
 
 
-def _plane(means: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, tuple[str, str]]:
-    """(points [n, 2], the names of the axes) to show posterior means [n, Z] in."""
-    if means.shape[1] == 1:
-        return np.concatenate([means, np.zeros_like(means)], 1), ("z[0]", "")
-    if means.shape[1] == 2:
-        return means, ("z[0]", "z[1]")
-    spread = np.sum(means.std(axis=0) > 1e-6) >= 2  # no collapsed posterior
-    if labels is not None and spread and 2 < len(np.unique(labels)) < len(labels):
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-        points = LinearDiscriminantAnalysis(n_components=2).fit_transform(means, labels)
-        if points.shape[1] == 2:  # fewer where the classes' means lie on a line
-            return points, tuple(f"linear discriminant {i} of the labels" for i in (1, 2))
-    centred = means - means.mean(0)
-    if len(means) == 1:
-        return means[:, :2], ("z[0]", "z[1]")
-    _, scale, directions = np.linalg.svd(centred, full_matrices=False)
-    share = scale**2 / max(np.sum(scale**2), 1e-12)
-    return centred @ directions[:2].T, tuple(
-        f"principal component {i + 1} ({share[i]:.0%} of the variance)" for i in range(2)
-    )
-
-
-def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str) -> None:
-    """Posterior means [n, Z], coloured by label, in a plane: z itself where it is 2-D, else the linear
-    discriminants of the labels or, without labels, the principal components."""
-    points, names = _plane(means, labels)
-    size = 3 if len(points) > 2000 else 12
-    figure, axes = _figure(6.4, 5.6)
-    axis = axes[0, 0]
-    kinds = None if labels is None else np.unique(labels)
-    if kinds is None or len(kinds) > 20:
-        colours = {} if labels is None else {"c": labels, "cmap": "viridis"}
-        drawn = axis.scatter(*points.T, s=size, linewidths=0, alpha=0.6, **colours)
-        if labels is not None:
-            figure.colorbar(drawn, ax=axis, label="label")
-    else:
+def pixels(x: np.ndarray, style: Look, zoom: int, signed: bool = False) -> np.ndarray:
+    """Images [n, H, W, C] as RGB [n, h, w, 3] in [0, 1]. One channel is grey, three are colours, others lie side by
+    side. `signed`: differences, the mean over channels, red below zero and blue above."""
+    if x.shape[-1] not in (1, 3):
+        x = np.moveaxis(x, -1, 2).reshape(*x.shape[:2], -1, 1)
+    if zoom < 0:
+        x = x[:, ::-zoom, ::-zoom]
+    elif zoom > 1:
+        x = x.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    if signed:
         from matplotlib import colormaps
 
-        colours = colormaps["tab10" if len(kinds) <= 10 else "tab20"].colors
-        for colour, kind in zip(colours, kinds, strict=False):
-            chosen = labels == kind
-            axis.scatter(*points[chosen].T, s=size, linewidths=0, alpha=0.6, color=colour, label=str(kind))
-        axis.legend(markerscale=4, fontsize=8, title="label", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axis.set(xlabel=names[0], ylabel=names[1])
-    axis.set_title(title, fontsize=9)
+        return colormaps["RdBu"](0.5 + 0.5 * x.mean(-1) / (style.high - style.low))[..., :3]
+    x = np.clip((x - style.low) / (style.high - style.low), 0.0, 1.0)
+    if x.shape[-1] == 3:
+        return x
+    return np.repeat(1.0 - x if style.ink else x, 3, axis=-1)
+
+
+def tiles(
+    path: Path,
+    x: np.ndarray,
+    title: str,
+    style: Look,
+    rows: tuple | list = (),
+    columns: tuple | list = (),
+    breaks: tuple[tuple, tuple] = ((), ()),
+    signed: tuple | list = (),
+    marked: tuple | list = (),
+    names: tuple[str, str] = ("", ""),
+) -> None:
+    """Examples x [R, C, *shape] as a table; what is nan stays empty. The whole is one image: an axis each takes
+    seconds for what this draws in a fraction of one.
+
+    Args:
+      title: its first line says what is shown, the others on which data.
+      rows, columns: their labels, left and above.
+      breaks: the rows, and the columns, before which there is more space.
+      signed: the rows that are differences.
+      marked: (row, column) of the tiles to outline.
+      names: of the axes, whose values the labels then are: upwards, left, and to the right, below; without gaps.
+    """
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import Rectangle
+
+    (num_rows, num_columns), shape = x.shape[:2], x.shape[2:]
+    height, width, zoom = tile_size(shape, num_columns)
+    gap = 0 if names[0] else GAP
+    top = np.arange(num_rows) * (height + gap) + BREAK * np.searchsorted(breaks[0], np.arange(num_rows), "right")
+    left = np.arange(num_columns) * (width + gap) + BREAK * np.searchsorted(breaks[1], np.arange(num_columns), "right")
+    canvas = np.ones((top[-1] + height + 2, left[-1] + width + 2, 3))
+    figure, axis = _page(canvas.shape[1], canvas.shape[0], title, rows, columns, names)
+    curves = []
+    for (r, y), (c, z) in ((a, b) for a in enumerate(top) for b in enumerate(left)):
+        if not np.isfinite(x[r, c]).all():
+            continue
+        if gap:
+            canvas[y : y + height + 2, z : z + width + 2] = BORDER
+            canvas[y + 1 : y + 1 + height, z + 1 : z + 1 + width] = 1.0
+        if len(shape) == 3:
+            canvas[y + 1 : y + 1 + height, z + 1 : z + 1 + width] = pixels(x[r, c][None], style, zoom, r in signed)[0]
+        else:
+            low = (style.low - style.high) / 2 if r in signed else style.low
+            share = np.clip((x[r, c].ravel() - low) / (style.high - style.low), 0, 1)
+            across = np.linspace(z + 4, z + width - 3, share.size)
+            curves.append(np.stack([across, y + height - 3 - share * (height - 6)], axis=1))
+    axis.imshow(canvas, extent=(0, canvas.shape[1], canvas.shape[0], 0), interpolation="nearest", aspect="auto")
+    axis.add_collection(LineCollection(curves, linewidths=0.8, colors=TRAIN))
+    for r, c in marked:
+        axis.add_patch(Rectangle((left[c] + 1, top[r] + 1), width, height, fill=False, ec=MARK, lw=1.6))
+    for y, label in zip(top, rows, strict=bool(rows)):
+        axis.text(-6, y + height / 2, label, ha="right", va="center", fontsize=8)
+    every = 1 + int(max((len(label) for label in columns), default=0) * LETTER > width)  # lest labels touch
+    for z, label in list(zip(left, columns, strict=bool(columns)))[::every]:
+        below = {"y": canvas.shape[0] + 4, "va": "top"} if names[1] else {"y": -5, "va": "bottom"}
+        axis.text(z + width / 2, s=label, ha="center", fontsize=8, **below)
     figure.savefig(path)
+
+
+def _page(width: int, height: int, title: str, rows, columns, names: tuple[str, str]):
+    """A figure whose one axis is exactly `width` x `height` pixels, with room for the title and the labels."""
+    from matplotlib.figure import Figure
+
+    left = MARGIN + round(max((len(label) for label in rows), default=0) * LETTER) + (8 if rows else 0)
+    left += LINE if names[0] else 0
+    whole = max(left + width + MARGIN, 430)
+    first, *rest = title.split("\n")
+    wrap = textwrap.TextWrapper(int((whole - 2 * MARGIN) / LETTER)).wrap
+    lines = [wrap(first), [line for text in rest for line in wrap(text)]]
+    above = LINE * (len(lines[0]) + len(lines[1])) + MARGIN + 8 + (LINE if columns and not names[1] else 0)
+    below = MARGIN + (2 * LINE + 4 if names[1] else 0)
+    tall = above + height + below
+    figure = Figure(figsize=(whole / 100, tall / 100), dpi=100 * SHARPNESS)
+    axis = figure.add_axes((left / whole, below / tall, width / whole, height / tall))
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    axis.text(MARGIN + LINE / 2 - left, height / 2, names[0], rotation=90, ha="center", va="center", fontsize=9)
+    axis.text(width / 2, height + 2 * LINE + 2, names[1], ha="center", va="center", fontsize=9)
+    at = {"x": MARGIN / whole, "ha": "left", "va": "top", "fontsize": 9, "linespacing": 1.25}
+    figure.text(y=1 - MARGIN / tall, s="\n".join(lines[0]), weight="bold", **at)
+    figure.text(y=1 - (MARGIN + LINE * len(lines[0])) / tall, s="\n".join(lines[1]), color=DIM, **at)
+    return figure, axis
+
+
+def head(figure, title: str) -> None:
+    """The title of a figure whose layout is constrained, as `tiles` has it: the first line bold, the others dim."""
+    first, *rest = title.split("\n")
+    height, line = figure.get_figheight(), 0.155  # inches
+    at = {"x": 0.07 / figure.get_figwidth(), "ha": "left", "va": "top", "fontsize": 9, "linespacing": 1.25}
+    figure.text(y=1 - 0.07 / height, s=first, weight="bold", **at)
+    figure.text(y=1 - (0.07 + line) / height, s="\n".join(rest), color=DIM, **at)
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (0.14 + line * (1 + len(rest))) / height))
 
 
 def curves(path: Path, rows: list[dict], title: str) -> None:
     """The training curves from the rows of metrics.jsonl, train beside valid, against the epoch."""
-    panels = ("elbo", "distortion", "rate", "loss", "grad_norm", "learning_rate")
-    ylabels = ("nats per example",) * 5 + ("",)
-    figure, axes = _figure(11, 5.4, 2, 3)
-    for axis, name, ylabel in zip(axes.flat, panels, ylabels, strict=True):
-        for split, style in (("train", {"linewidth": 1.0}), ("valid", {"linewidth": 1.4, "linestyle": "--"})):
-            points = [(r["epoch"], r[name]) for r in rows if r["split"] == split and r.get(name) is not None]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=split, **style)
-        if axis.lines:
-            _zoom(axis, name)
-            axis.legend(fontsize=7)
-        axis.set_title({"elbo": "ELBO (beta = 1)"}.get(name, name.replace("_", " ")), fontsize=9)
+    panels = {
+        "elbo": "ELBO (beta = 1): higher is better",
+        "distortion": "distortion: lower is better",
+        "rate": "rate",
+        "loss": "loss, which training minimizes",
+        "grad_norm": "gradient norm",
+        "learning_rate": "learning rate",
+    }
+    found = {
+        (name, split): [(r["epoch"], r[name]) for r in rows if r["split"] == split and r.get(name) is not None]
+        for name in panels
+        for split in ("train", "valid")
+    }
+    shown = [name for name in panels if found[name, "train"] or found[name, "valid"]]
+    across = min(3, max(1, len(shown)))
+    down = max(1, -(-len(shown) // across))
+    figure, axes = _figure(3.7 * across, 2.6 * down + 0.3, down, across)
+    for axis in axes.flat[len(shown) :]:
+        axis.remove()
+    for axis, name in zip(axes.flat, shown, strict=False):
+        styles = {"train": {"color": TRAIN, "linewidth": 1.0}, "valid": {"color": VALID, "linewidth": 1.6}}
+        for split, style in styles.items():
+            if points := found[name, split]:
+                marker = "o" if len(points) == 1 else ""
+                axis.plot(*zip(*points, strict=True), label=split, marker=marker, markersize=3, **style)
+        _zoom(axis, name)
+        axis.set_title(panels[name], fontsize=9)
         axis.set_xlabel("epoch", fontsize=8)
-        axis.set_ylabel(ylabel, fontsize=8)
-        axis.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=9)
+        axis.set_ylabel("" if name == "learning_rate" else "nats per example", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(fontsize=8, frameon=False)
+    head(figure, title)
     figure.savefig(path)
 
 

@@ -1,15 +1,17 @@
-"""A trained member in your hands: encode, decode, sample, reconstruct, log-likelihood."""
+"""A trained member in your hands: encode, decode, sample, reconstruct, log-likelihood; the codes of a whole split."""
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import population
+from vae_jax import population, record, sweep, writers
 from vae_jax import rng as streams
+from vae_jax.data import Dataset
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
 from vae_jax.evaluation.likelihood import bound
@@ -17,6 +19,15 @@ from vae_jax.models import draw_batch, sample_batch
 from vae_jax.program import Program
 from vae_jax.step import binarize
 from vae_jax.types import Hypers, Params
+
+
+class Codes(NamedTuple):
+    """The posteriors q(z|x) of n examples, in the order of their split."""
+
+    mean: np.ndarray  # float32 [n, latent_dim]
+    logvar: np.ndarray | None  # likewise; None for a plain autoencoder
+    label: np.ndarray | None  # int32 [n]; None where the dataset has none
+    row: np.ndarray  # int64 [n]: where the examples lie in the dataset's arrays
 
 
 class Run:
@@ -71,6 +82,70 @@ class Run:
             x = binarize(x.reshape(len(x), -1), self.config.data.binarize, keys)
         step = min(num_samples, self.config.eval.samples_per_step)
         return self._log_likelihood(self.params, epsilon, self._batch(x), num_samples, step)
+
+    def as_evaluated(self, dataset: Dataset, split: str, positions) -> jax.Array:
+        """Examples of a split as the evaluation sees them, [n, D]: the same binarization, bit for bit."""
+        x = getattr(dataset, split).take(positions).reshape(len(positions), -1)
+        key = streams.of_split(self.config.eval.seed, split).binarize
+        return binarize(jnp.asarray(x), self.config.data.binarize, streams.fold(key, jnp.asarray(positions)))
+
+    def codes(self, dataset: Dataset, split: str, positions=None) -> Codes:
+        """The codes of the examples at `positions` of a split, by default of all; see `encode_dataset`."""
+        chosen = getattr(dataset, split)
+        positions = np.arange(chosen.num) if positions is None else np.asarray(positions)
+        size, found = min(self.config.eval.batch_size, len(positions)), []
+        for start in range(0, len(positions), size):
+            # The last block is filled up with the last example: one shape, one compilation.
+            block = positions[np.minimum(np.arange(start, start + size), len(positions) - 1)]
+            posterior = self.encode(self.as_evaluated(dataset, split, block))
+            if not hasattr(posterior, "mean"):
+                raise UserError(f"the posterior of this model ({type(posterior).__name__}) has no mean to be its code")
+            parts = posterior.mean, getattr(posterior, "logvar", None)
+            found.append([None if part is None else np.asarray(part)[: len(positions) - start] for part in parts])
+        mean, logvar = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Codes(mean, logvar, chosen.labels(positions), chosen.rows[positions])
+
+    def encode_dataset(
+        self, split: str = "test", path: str | Path | None = None, dataset: Dataset | None = None
+    ) -> Codes:
+        """q(z|x) of every example of a split, which is also saved as .npz with the names of `Codes`.
+
+        The examples are binarized as in the evaluation: valid and test are the very images that results.json is
+        about; train is binarized once, with noise of its own from eval.seed (training draws it anew at every step).
+        Examples are read in blocks of eval.batch_size, so a split may be larger than memory; its codes may not.
+
+        Args:
+          split: "train", "valid" or "test".
+          path: of the file; by default codes_<split>.npz in the workdir, or in members/<i> of a sweep's.
+          dataset: the one the run was trained with, where that was an object; else it is loaded as then.
+
+        Raises:
+          UserError: there is no such split, or the data is not the run's.
+        """
+        if split not in streams.SPLITS:
+            raise UserError(f"there is no split {split!r}, only {', '.join(streams.SPLITS)}")
+        codes = self.codes(dataset or self._own_dataset(), split)
+        path = Path(path or self.folder() / f"codes_{split}.npz")
+        with writers.clear_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        writers.write_arrays(path, {name: a for name, a in codes._asdict().items() if a is not None})
+        return codes
+
+    def folder(self) -> Path:
+        """Where what is this member's alone lies: the workdir, or its part of a sweep's."""
+        stored = record.read_record(self.workdir)
+        alone = stored is None or len(sweep.members(record.read_config(stored))) == 1
+        return self.workdir if alone else self.workdir / "members" / str(self.member)
+
+    def _own_dataset(self) -> Dataset:
+        stored = record.read_record(self.workdir)
+        if "dataset" in stored["own"]:
+            raise UserError(f"the dataset of {self.workdir} is one of your own: give it again, as dataset=")
+        dataset = record.load_dataset(self.config, self.workdir)
+        found = record.describe_dataset(dataset, self.config.data.binarize)["fingerprint"]
+        if found != stored["dataset"]["fingerprint"]:
+            raise UserError(f"{stored['dataset']['name']} is not the data any more that {self.workdir} was trained on")
+        return dataset
 
     def _batch(self, x) -> jax.Array:
         x = jnp.asarray(x)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 import zipfile
@@ -42,7 +43,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value) -> None:
-    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+    write_text(path, pretty(value) + "\n")
+
+
+def pretty(value) -> str:
+    """JSON for people: indented, but a list of numbers or words on one line."""
+    text = json.dumps(finite(value), indent=2, allow_nan=False)
+    one_line = lambda found: "[" + re.sub(r"\n\s+", " ", found[1]) + "]"  # noqa: E731
+    return re.sub(r"\[\n\s+([^][{}]*?)\n\s+\]", one_line, text)
 
 
 def read_json(path: Path):

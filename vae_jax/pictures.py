@@ -1,0 +1,93 @@
+"""The pictures of one member: what it draws, what it makes of test examples, what its codes mean, how it got there."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from vae_jax import latent_pictures, latent_plots, plots, writers
+from vae_jax.data import Dataset
+from vae_jax.errors import UserError
+from vae_jax.latent_pictures import Scene
+from vae_jax.run import Codes, Run
+
+NUM_SAMPLES, NUM_PAIRS, NUM_SHOWN, NUM_CODES = 8, 10, 200, 10_000  # a side; a row; examples looked at; codes drawn
+
+
+def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: dict, own: list[str]) -> None:
+    """The PNG files of a member in `folder`; those that its kind of model does not have are left out.
+
+    Args:
+      name: of the dataset, as it may be called.
+      entry: the member's in results.json.
+      own: the parts that came as Python objects: of a model of one's own the prior is not known.
+    """
+    rows = [row for row in writers.read_rows(run.workdir / "metrics.jsonl") if row["member"] == run.member]
+    about = f"{name}, epoch {entry['epoch']:.4g}"
+    has_rate = entry["test"]["rate"] is not None
+    if has_rate:
+        about += f", beta {next(row['beta'] for row in reversed(rows) if row['split'] == 'train'):.3g}"
+    # Spread over the split, which may be sorted by label.
+    shown = np.unique(np.linspace(0, dataset.test.num - 1, NUM_SHOWN).astype(int))
+    shown = shown[np.argsort(np.arange(len(shown)) * 0.618034 % 1, kind="stable")]  # so that neighbours differ
+    x = np.asarray(run.as_evaluated(dataset, "test", shown)).reshape(-1, *run.example_shape)
+    style = plots.look(x)
+    sample_rng, reconstruct_rng = jax.random.split(jax.random.key(run.config.eval.seed))
+    if run.model.sample_prior is not None:
+        _samples(folder / "samples.png", run, sample_rng, style, about, fitted=not has_rate)
+    _reconstructions(folder / "reconstructions.png", run, reconstruct_rng, x, style, about)
+    plots.curves(folder / "curves.png", rows, f"Training curves, nats per example\n{about}")
+    unit_rate = entry["test"].get("unit_rate")
+    unit_rate = None if unit_rate is None else np.array(unit_rate, float)
+    try:
+        codes = _codes(run, dataset, shown)
+    except UserError:  # a posterior without a mean, of a model of one's own
+        return
+    scene = Scene(run, x, codes, has_rate and "model" not in own, unit_rate, style, about)
+    _latents(folder, scene)
+    if unit_rate is not None:
+        # unit_activity of results.json, of the whole split
+        activity = np.array(entry["test"]["unit_activity"], float)
+        title = f"Rate = {unit_rate.sum():.2f} nats per test example, unit by unit: KL(q(z|x) || p(z))\n{about}"
+        latent_plots.rates(folder / "rates.png", unit_rate, activity, title)
+
+
+def _codes(run: Run, dataset: Dataset, shown: np.ndarray) -> Codes:
+    """Of the test examples `shown`, then of more that are spread over the split."""
+    more = np.unique(np.linspace(0, dataset.test.num - 1, NUM_CODES).astype(int))
+    return run.codes(dataset, "test", np.concatenate([shown, np.setdiff1d(more, shown)]))
+
+
+def _samples(path: Path, run: Run, rng: jax.Array, style: plots.Look, about: str, fitted: bool) -> None:
+    side = plots.that_fit(run.example_shape, NUM_SAMPLES)
+    images = np.asarray(run.sample(rng, side * side))
+    what = "Decoded draws from the prior: E[x|z], z ~ p(z)"
+    if fitted:
+        what = "Decoded draws from a Gaussian fitted to the training codes"
+    plots.tiles(path, images.reshape(side, side, *run.example_shape), f"{what}\n{about}", style)
+
+
+def _reconstructions(path: Path, run: Run, rng: jax.Array, x: np.ndarray, style: plots.Look, about: str) -> None:
+    """Blocks of three rows: what the encoder saw, the mean of p(x|z) at one z, the difference."""
+    columns = min(plots.that_fit(run.example_shape, NUM_PAIRS), len(x))
+    blocks = max(1, min(2 if plots.tile_size(run.example_shape)[0] <= 130 else 1, len(x) // columns))
+    x = x[: blocks * columns]
+    decoded = np.asarray(run.reconstruct(rng, x))
+    error = np.sqrt(np.mean(np.square(x - decoded, dtype=np.float64)))
+    parts = [a.reshape(blocks, 1, columns, *run.example_shape) for a in (x, decoded, x - decoded)]
+    table = np.concatenate(parts, axis=1).reshape(3 * blocks, columns, *run.example_shape)
+    title = "Test examples x as the encoder sees them, and E[x|z] at one z ~ q(z|x)\n"
+    title += f"root mean square error {error:.3g} per value; differences: blue above, red below zero\n{about}"
+    labels = ["x", "E[x|z]", "x − E[x|z]"] * blocks
+    signed = range(2, 3 * blocks, 3)
+    plots.tiles(path, table, title, style, labels, breaks=(range(3, 3 * blocks, 3), ()), signed=signed)
+
+
+def _latents(folder: Path, scene: Scene) -> None:
+    what = "Posterior means" if scene.prior else "Codes"
+    title = f"{what} of {len(scene.codes.mean):,} test examples\n{scene.about}"
+    latent_plots.latents(folder / "latents.png", scene.codes.mean, scene.codes.label, title, scene.prior)
+    latent_pictures.interpolation(folder / "interpolation.png", scene)
+    latent_pictures.traversal(folder / "traversal.png", scene)
+    if scene.run.latent_dim == 2:
+        latent_pictures.manifold(folder / "manifold.png", scene)

@@ -1,0 +1,229 @@
+"""report.html: one page that needs nothing else, made of what the workdir holds and of nothing besides, so that it can
+be made anew from a copy of these files: config.json, results.json and the pictures."""
+
+import base64
+from pathlib import Path
+
+from vae_jax import config as settings
+from vae_jax import record, sweep_table, writers
+from vae_jax.errors import UserError
+from vae_jax.page import SORT, document, tag
+
+MODELS = {"vae": "Variational autoencoder", "ae": "Autoencoder"}
+# A metric's name, its digits, and what it means.
+NUMBERS = {
+    "nll": ("NLL", ".2f", "bound on −log p(x), nats; ± standard error over examples. Lower is better"),
+    "bits_per_dim": ("bits per dimension", ".4f", "the same in bits, per value of an example. Lower is better"),
+    "elbo": ("ELBO", ".2f", "the looser bound on log p(x), nats: −(distortion + rate). Higher is better"),
+    "distortion": ("distortion", ".2f", "−log p(x|z) at z ~ q(z|x), nats: what reconstruction costs"),
+    "rate": ("rate", ".2f", "KL(q(z|x) ‖ p(z)), nats: what the code costs"),
+    "mse": ("mean squared error", ".5f", "of E[x|z], per value"),
+    "active_units": ("active units", "d", "latent units whose posterior mean varies (variance > 0.01)"),
+    "num_examples": ("examples", ",d", "in the mean"),
+}
+KEY = ("nll", "bits_per_dim", "distortion", "rate", "mse", "active_units")
+RANKED = ("elbo", "distortion", "rate", "mse", "active_units")  # of a sweep's members, beside the NLL
+
+SWEEP_PICTURES = {
+    "heat_maps.png": "**The numbers over the sweep.** A ridge of equal colour means that the choice along it does not "
+    "matter; rate and active units say why an NLL is what it is. Trust differences that are larger than the spread "
+    "over seeds.",
+    "rate_distortion.png": "**Rate against distortion.** All points on a grey line have the same ELBO. Members further "
+    "left send less through the code, members lower down reconstruct better; what lies above and to the right of "
+    "another point is worse in both.",
+    "strips.png": "**Samples of each member**, from the same noise in every row: what follows down a column is the "
+    "effect of the sweep alone.",
+}
+CURVES = (
+    "**Training.** Train and valid should move together: where valid turns back while train goes on, the model "
+    "overfits. A rate that falls to zero and stays there is a collapsed posterior. While beta warms up, the distortion "
+    "may rise again: so much the smaller rate costs."
+)
+PICTURES = {
+    "samples.png": "**Samples.** What the model takes for data. Look for variety first and for sharpness second: equal "
+    "tiles mean that the code is not used, broken ones that the codes of the data do not fill the prior.",
+    "reconstructions.png": "**Reconstructions.** Fine noise in the differences is what p(x|z) leaves open; a stroke or "
+    "an object that turns into another is what the code does not carry.",
+    "interpolation.png": "**Interpolation.** Every step should be a plausible example of its own, and change without a "
+    "jump. Two examples on top of one another, each fading, are a path through codes that no data has.",
+    "traversal.png": "**Traversal.** A unit that carries information changes the image along its row; one with a KL "
+    "near zero changes nothing. A row in which one property changes alone is disentangled.",
+    "manifold.png": "**The plane of the code.** Neighbours should look alike; where one kind of example passes into "
+    "another, the model says what it takes to be similar.",
+    "latents.png": "**Codes of test examples.** Labels were not used in training: clusters are what the model found by "
+    "itself. Points far out, or gaps between them, are where samples from the prior and codes of data part.",
+    "rates.png": "**Rate, unit by unit.** How many units are used, and how evenly. Units in grey hold nothing: the "
+    "model leaves them at the prior, and a smaller latent_dim would do.",
+}
+FITTED = (
+    "**Samples: decoded draws from a Gaussian fitted to the training codes.** An autoencoder has no prior of its own; "
+    "this is the simplest one that can be put in its place afterwards."
+)
+
+
+def write(workdir: Path) -> Path:
+    """Writes report.html and returns its path; the same files give the same page.
+
+    Raises:
+      UserError: `workdir` holds no results yet.
+    """
+    stored, results = record.read_record(workdir), writers.read_json(workdir / "results.json")
+    if stored is None or results is None:
+        raise UserError(f"{workdir} has no results to report on yet; train first, or correct --workdir")
+    members = results["members"]
+    best = next((m for m in members if m["member"] == results["best_member"]), members[0])
+    folder = workdir if len(members) == 1 else workdir / "members" / str(best["member"])
+    title, head = _head(stored, results, best)
+    body = [head]
+    if len(members) > 1:
+        body += [*_ranking(members), *_figures(workdir, SWEEP_PICTURES)]
+        body.append(tag("h2", f"The best: {sweep_table.named(best)}"))
+    body += _numbers(best, results["eval"], heading=len(members) == 1)
+    fitted = {"samples.png": FITTED} if best["test"]["rate"] is None else {}
+    body += _figures(folder, {"curves.png": CURVES} | PICTURES | fitted)
+    body += _reproduce(stored, results)
+    path = workdir / "report.html"
+    writers.write_text(path, document(title, tag("main", *body), script=SORT if len(members) > 1 else ""))
+    return path
+
+
+def _head(stored: dict, results: dict, best: dict) -> tuple[str, tuple]:
+    """(the page's title, its first lines): what ran on which data, and the numbers of the best member's test."""
+    data, members, config = results["dataset"], results["members"], stored["config"]
+    kind = "Model of one's own" if "model" in stored["own"] else MODELS.get(config["model"]["name"], "Model")
+    kind = kind if len(members) == 1 else f"Sweep of {len(members)} models"
+    name, subset = record.dataset_name(data), record.is_subset(data)
+    counts = ", ".join(f"{data[f'num_{split}']:,} {split}" for split in ("train", "valid", "test"))
+    shape = " × ".join(map(str, data["example_shape"]))
+    lines = [tag("p", f"{counts} examples of {shape} values; binarization {data['binarization']}. ", _state(results))]
+    if subset:
+        warning = "A SUBSET: the test examples are digits of MNIST's training set, so no number here is MNIST's."
+        lines.append(tag("p", warning, class_="alarm"))
+    if not results["complete"]:
+        lines.append(tag("p", f"Training is not complete: {config['train']['num_epochs']:g} epochs.", class_="alarm"))
+    keys = [tag("li", tag("b", *_number(best, "test", key)), tag("span", _label(key, best))) for key in KEY]
+    shown = [item for key, item in zip(KEY, keys, strict=True) if best["test"].get(key) is not None]
+    headline = tag("h1", f"{kind} on ", tag("span", name, class_="alarm" if subset else None))
+    return f"{kind} on {name}", tag("header", headline, *lines, tag("ul", *shown, class_="key"))
+
+
+def _state(results: dict) -> str:
+    state = f"Epoch {results['epoch']:.4g}, {results['step']:,} steps"
+    if results["wall_time_s"]:
+        minutes, seconds = divmod(round(results["wall_time_s"]), 60)
+        state += f" in {minutes} min {seconds} s" if minutes else f" in {seconds} s"
+        state += f" ({results['examples_per_s']:,.0f} examples/s)"
+    return state + "."
+
+
+def _label(metric: str, member: dict) -> str:
+    """What stands below a number of the headline."""
+    name = NUMBERS[metric][0]
+    return f"test {name}" if metric != "active_units" else f"active of {member['hypers'].get('latent_dim', '?')} units"
+
+
+def _number(member: dict, split: str, metric: str) -> tuple:
+    """The parts of a number: with its error where that is known, a dash where it is not known itself."""
+    numbers = member.get(split) or {}
+    value = numbers.get(metric)
+    if value is None:
+        return ("–",)
+    text = f"{value:{NUMBERS[metric][1]}}"
+    if metric == "nll" and numbers.get("nll_stderr") is not None:
+        return text, tag("small", f" ± {numbers['nll_stderr']:.2f}")
+    return (text,)
+
+
+def _numbers(member: dict, evaluation: dict, heading: bool) -> list[tuple]:
+    """The table of every metric on valid and test, and what each means."""
+    known = [key for key in NUMBERS if any((member.get(s) or {}).get(key) is not None for s in ("valid", "test"))]
+    rows = [
+        tag(
+            "tr",
+            tag("th", NUMBERS[key][0], scope="row"),
+            *(tag("td", *_number(member, split, key)) for split in ("valid", "test")),
+            tag("td", NUMBERS[key][2], class_="means"),
+        )
+        for key in known
+    ]
+    names = tag("tr", tag("th"), tag("th", "valid"), tag("th", "test"), tag("th", "", class_="means"))
+    note = f"The {evaluation['params']} parameters; {evaluation['nll_samples']:,} importance samples for each NLL; "
+    note += f"noise of seed {evaluation['seed']}. Test data was used for nothing but this."
+    table = tag("table", tag("thead", names), tag("tbody", *rows), class_="numbers")
+    title = [tag("h2", "Numbers")] if heading else []
+    return [*title, tag("div", table, class_="scroll"), tag("p", note, class_="dim")]
+
+
+def _ranking(members: list[dict]) -> list[tuple]:
+    """Every member in a row, the best by validation first, those without a number last, diverged ones named."""
+    metric, ranked = sweep_table.ranking(members)
+    fields = list(dict.fromkeys(field for member in members for field in member["swept"]))
+    shown = [key for key in RANKED if any(m["test"].get(key) is not None for m in members)]
+    scored = [] if metric == "elbo" else [("valid", "nll"), ("test", "nll")]
+    columns = [*scored, *([("valid", "elbo")] if not scored else []), *(("test", key) for key in shown)]
+    names = ["member", *map(sweep_table.short, fields), *(f"{split} {NUMBERS[key][0]}" for split, key in columns)]
+    head = tag("tr", *(tag("th", tag("button", name, type="button"), scope="col") for name in names))
+    left = [member for member in members if member not in ranked]
+    rows = []
+    for member in [*ranked, *left]:
+        values = [sweep_table.value(member, field) for field in fields]
+        cells = [_cell(member["member"], member["member"])]
+        cells += [_cell(value if sweep_table.numeric([value]) else None, sweep_table.show(value)) for value in values]
+        if member["diverged_at"] is not None:
+            text = f"diverged at step {member['diverged_at']:,}"
+            cells += [_cell(None, text, "alarm"), *(_cell(None, "") for _ in columns[1:])]
+        else:
+            cells += [_cell((member[s] or {}).get(key), *_number(member, s, key)) for s, key in columns]
+        rows.append(tag("tr", *cells, class_="best" if ranked and member is ranked[0] else None))
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="sortable")
+    lines = [tag("p", line.lstrip("* ")) for line in (sweep_table.standing(metric, ranked) if ranked else ())]
+    lost = [f"{sweep_table.named(m)} at step {m['diverged_at']:,}" for m in members if m["diverged_at"] is not None]
+    warning = [tag("p", f"Diverged: {'; '.join(lost)}.", class_="alarm")] if lost else []
+    about = f"Chosen and ordered by validation {sweep_table.NAMES[metric]}, in nats; a click on a name sorts by it."
+    about = tag("p", about, class_="dim")
+    return [tag("h2", "Members"), *lines, *warning, about, tag("div", table, class_="scroll")]
+
+
+def _cell(value, *text, class_: str | None = None) -> tuple:
+    return tag("td", *text, data_value="" if value is None else value, class_=class_)
+
+
+def _figures(folder: Path, captions: dict[str, str]) -> list[tuple]:
+    """The pictures that are there, each with its caption."""
+    found = []
+    for name, caption in captions.items():
+        if (folder / name).exists():
+            _, bold, rest = caption.split("**")
+            data = base64.b64encode((folder / name).read_bytes()).decode()
+            image = tag("img", src=f"data:image/png;base64,{data}", alt=f"{bold.rstrip('.')} ({name})")
+            found.append(tag("figure", image, tag("figcaption", tag("b", bold), rest)))
+    return found
+
+
+def _reproduce(stored: dict, results: dict) -> list[tuple]:
+    """The command, what it ran on, and everything that was set and found."""
+    parts = [tag("h2", "To reproduce it")]
+    if stored["own"]:
+        text = f"The {' and the '.join(stored['own'])} came as Python objects, so no command repeats this run."
+        parts.append(tag("p", text))
+    else:
+        parts.append(tag("pre", settings.as_command(record.read_config(stored))))
+        if len(results["members"]) > 1 and results["best_command"]:
+            parts += [tag("p", "The best member alone:"), tag("pre", results["best_command"])]
+    if stored["init_from"]:
+        parts.append(tag("p", f"It started from the parameters of {stored['init_from']['workdir']}."))
+    versions = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
+    devices = stored["devices"]
+    where = f"{devices['count']} × {devices['kind']}, {devices['cpu_threads']} CPU threads"
+    parts.append(tag("p", f"{versions}; {where}; data fingerprint {results['dataset']['fingerprint']}.", class_="dim"))
+    many = len(results["members"]) > 1  # whose units are in results.json
+    numbers = results | {"members": [_without_units(m) if many else m for m in results["members"]]}
+    for name, value in (("config.json", stored["config"]), ("results.json", numbers)):
+        parts.append(tag("details", tag("summary", name), tag("pre", writers.pretty(value))))
+    return parts
+
+
+def _without_units(member: dict) -> dict:
+    splits = {split: member.get(split) or {} for split in ("valid", "test")}
+    short = {split: {k: v for k, v in numbers.items() if "unit_" not in k} for split, numbers in splits.items()}
+    return member | short
