@@ -113,11 +113,11 @@ def _members(config: ConfigDict) -> list[dict]:
             f"the sweep has {num:,} members ({shown}), more than {sweep.MAX_MEMBERS:,}: shorten its lists, or split "
             "it over several --workdir"
         )
-    kinds = {LIKELIHOODS[name](config.model).mass for name in config.sweep.model_likelihood}
-    if len(kinds) > 1:
+    likelihoods = [LIKELIHOODS[name](config.model) for name in config.sweep.model_likelihood]
+    if len({likelihood.mass and likelihood.support for likelihood in likelihoods}) > 1:
         raise UserError(
             f"sweep.model_likelihood is {config.sweep.model_likelihood}: probabilities and densities cannot be ranked "
-            "in one table; train them as two runs"
+            "in one table, nor probabilities of binary values and of 256 levels; train them as separate runs"
         )
     members = sweep.members(config)
     seen = set()
@@ -150,6 +150,12 @@ def _checked(name: str, value, like):
 
 
 def _check_together(given: dict) -> None:
+    bounded = given["model.likelihood"] in ("gaussian_per_pixel", "gaussian_optimal_sigma")
+    if bounded and given["model.sigma"] <= given["model.min_sigma"]:
+        raise UserError(
+            f"model.sigma is {given['model.sigma']:g}, where {given['model.likelihood']} begins, but must be more than "
+            f"model.min_sigma ({given['model.min_sigma']:g})"
+        )
     if given["train.init_from"] and given["sweep.latent_dim"]:
         raise UserError(
             "train.init_from gives every member the parameters of one run, so sweep.latent_dim must be empty"
@@ -189,7 +195,7 @@ def _check_value(name: str, value) -> None:
     numbers = value if isinstance(value, tuple) else (value,)
     if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
         raise UserError(f"{name} is {value!r}, expected a finite number")
-    if (name in POSITIVE or name == "model.hidden") and any(v <= 0 for v in numbers):
+    if (name in POSITIVE or name in ("model.hidden", "model.channels")) and any(v <= 0 for v in numbers):
         raise UserError(f"{name} is {value!r}, expected more than 0")
     if name in NOT_NEGATIVE and value < 0:
         raise UserError(f"{name} is {value!r}, expected 0 or more")

@@ -6,7 +6,7 @@ from vae_jax import sweep
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import MODELS
 from vae_jax.networks import ENCODERS
-from vae_jax.networks.mlp import ACTIVATIONS
+from vae_jax.networks.layers import ACTIVATIONS
 from vae_jax.objectives import OBJECTIVES
 from vae_jax.optim import DECAYS, OPTIMIZERS
 
@@ -30,11 +30,16 @@ def default() -> ConfigDict:
 def _sections() -> dict[str, ConfigDict]:
     return {
         "data": _section(
-            name="mnist",  # "mnist" | "digits" | "file"
+            name="mnist",  # a data set (the README lists them), or your own: "file" | "folder"
             source="auto",  # "auto" | "tfds" | "official" | "embedded"
             data_dir="",  # where prepared TFDS data lies; empty = $TFDS_DATA_DIR, then TFDS's default
             manual_dir="",  # where the official files lie; empty = the download cache, then the network
-            path="",  # of an .npy or .npz file, when name = "file"
+            path="",  # of your .npy or .npz file, or of your folder of images
+            # uint8 images may be cropped and then resized (bilinear, antialiased), once, before they are cached:
+            resize=(),  # (height, width); () = not resized
+            crop="center",  # "center": the largest centred part of resize's aspect ratio | "none": everything, squeezed
+            # | "148x178": the centred part of 148 rows and 178 columns
+            skip_broken=False,  # whether broken files of a folder are left out, with a warning, instead of refused
             num_valid=5000,  # examples of train that are held out for validation
             num_test=0,  # likewise for test, where the data has no test split of its own
             binarize="dynamic",  # "dynamic" | "threshold" | "none"
@@ -43,12 +48,18 @@ def _sections() -> dict[str, ConfigDict]:
         ),
         "model": _section(
             name="vae",
-            encoder="mlp",
-            hidden=(200, 200),  # layer sizes of the encoder; the decoder mirrors them
+            encoder="mlp",  # "mlp" | "conv"; the decoder mirrors it
+            hidden=(200, 200),  # layer sizes of an mlp
+            channels=(32, 64),  # of each level of a conv; every level halves the image
+            blocks=1,  # residual blocks of each level
             activation="relu",
-            likelihood="bernoulli",  # "bernoulli" | "gaussian"
-            sigma=1.0,  # standard deviation of the Gaussian likelihood, in units of x
-            learn_sigma=False,  # whether sigma is a parameter that starts there
+            likelihood="bernoulli",  # of values 0 and 1; in [0, 1]: "continuous_bernoulli"; real: "gaussian",
+            # "gaussian_per_pixel", "gaussian_optimal_sigma"; the 256 levels of uint8: "discretized_logistic",
+            # "discretized_logistic_mixture", "categorical"
+            sigma=1.0,  # standard deviation of the Gaussians, in units of x; per pixel and optimal: the first
+            learn_sigma=False,  # of "gaussian": whether sigma is a parameter that starts there
+            min_sigma=0.01,  # below which no sigma per pixel, or optimal sigma, falls; in units of x
+            mixtures=10,  # components of each value's mixture
         ),
         "objective": _section(
             name="elbo",
@@ -104,6 +115,9 @@ CHOICES = {
 }
 POSITIVE = (
     "model.sigma",
+    "model.min_sigma",
+    "model.mixtures",
+    "model.blocks",
     "objective.num_samples",
     "hypers.latent_dim",
     "hypers.learning_rate",

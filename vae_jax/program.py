@@ -92,7 +92,7 @@ def make_program(
     alone = lambda changes: make_program(  # noqa: E731
         settings.single(config, changes), np.zeros(jnp.shape(x_mean)), num_train, model, objective
     )
-    is_mass = model is None and LIKELIHOODS[config.model.likelihood](config.model).mass
+    support = None if model else LIKELIHOODS[config.model.likelihood](config.model).support
     parts = (
         model or make_model(config.model, x_mean, population.width(hypers)),
         objective or make_objective(config.objective),
@@ -111,7 +111,7 @@ def make_program(
         steps_per_epoch=steps_per_epoch,
         total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
         steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),
-        is_mass=is_mass and config.data.binarize != "none",
+        is_mass=support == ("levels" if config.data.binarize == "none" else "binary"),
     )
 
 

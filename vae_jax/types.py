@@ -32,6 +32,25 @@ class Draw(NamedTuple):
     posterior: Any  # the parameters of q(z|x)
 
 
+class Likelihood(NamedTuple):
+    """p(x|z) of D independent values, element by element.
+
+    `theta` holds the likelihood's own parameters, `out` [D, channels] is the decoder's output, x is [D].
+    """
+
+    support: str  # the values that x may take: "binary" {0, 1} | "unit" [0, 1] | "levels" {k/255} | "real"
+    init: Callable  # () -> theta
+    start: Callable  # (mean of the data [D]) -> out [D, channels] whose p(x|z) has nearly that mean
+    log_prob: Callable  # (theta, out, x) -> [D]
+    mean: Callable  # (theta, out) -> [D]
+    sample: Callable  # (theta, rng, out) -> [D]
+
+    @property
+    def mass(self) -> bool:
+        """Whether log_prob is the log of a probability, not of a density."""
+        return self.support in ("binary", "levels")
+
+
 class Model(NamedTuple):
     """Pure functions of one example. `params` has the top-level keys encoder, decoder and prior."""
 

@@ -1,0 +1,33 @@
+"""A categorical distribution over the 256 levels k/255: any distribution at all, without a notion of nearness
+(van den Oord et al. 2016, arXiv:1601.06759, section 3.1)."""
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.likelihoods.logistic import LEVELS, log_mass, start_of_logistic
+from vae_jax.types import Likelihood, Params
+
+
+def categorical() -> Likelihood:
+    """out is [D, 256], the logits of the levels; they start as a discretized logistic's with the data's mean."""
+
+    def log_prob(_theta: Params, out: jax.Array, x: jax.Array) -> jax.Array:
+        level = jnp.round(x * (LEVELS - 1))[:, None]
+        chosen = level == jnp.arange(LEVELS)  # rather than an index: its gradient needs no scatter
+        return jnp.sum(jnp.where(chosen, jax.nn.log_softmax(out, axis=1), 0.0), axis=1)
+
+    def mean(_theta: Params, out: jax.Array) -> jax.Array:
+        return jax.nn.softmax(out, axis=1) @ _levels(out.dtype)
+
+    def sample(_theta: Params, rng: jax.Array, out: jax.Array) -> jax.Array:
+        return _levels(out.dtype)[jax.random.categorical(rng, out)]
+
+    def start(x_mean: jax.Array) -> jax.Array:
+        mean, log_scale = start_of_logistic(x_mean)
+        return log_mass(mean[:, None], log_scale[:, None], _levels(mean.dtype))
+
+    return Likelihood("levels", dict, start, log_prob, mean, sample)
+
+
+def _levels(dtype) -> jax.Array:
+    return jnp.arange(LEVELS, dtype=dtype) / (LEVELS - 1)
