@@ -1,4 +1,5 @@
 import gc
+import os
 import threading
 
 import numpy as np
@@ -79,6 +80,59 @@ def test_chunks_do_not_depend_on_the_bounds(split, resident):
 
     np.testing.assert_array_equal(examples([(0, 9)])[4:], examples([(4, 6), (6, 9)]))
     assert not list(stream.chunks(split, bounds=[], batch_size=5, seed=0, resident=resident))
+
+
+@pytest.fixture(params=[np.uint8, np.float32])
+def mapped(request, tmp_path):
+    """30 examples of more than a page in a memory-mapped file, 4 of them before what the split sees."""
+    x = np.random.default_rng(0).integers(0, 256, (34, 70, 70)).astype(request.param)
+    np.save(tmp_path / "x.npy", x)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")[4:, ..., None]
+    return Split(x, None, np.arange(1, 30, 2)), tmp_path / "x.npy"
+
+
+def _all_of(split, seeds=None):
+    bounds = [(0, 2), (2, 5)]
+    kwargs = {"bounds": bounds, "batch_size": 7, "seed": 3, "member_seeds": seeds}
+    return [rows[index] for rows, index in stream.chunks(split, resident=False, **kwargs)]
+
+
+@pytest.mark.parametrize("seeds", [None, [5, 6]])
+def test_files_are_read_as_they_would_be_mapped(mapped, seeds, monkeypatch):
+    split, _ = mapped
+    preads = []
+    monkeypatch.setattr(stream.os, "preadv", lambda *args, preadv=os.preadv: preads.append(1) or preadv(*args))
+    read, in_memory = _all_of(split, seeds), _all_of(split._replace(x=np.array(split.x)), seeds)
+    assert len(preads) == 35 * len(seeds or [0])
+    for a, b in zip(read, in_memory, strict=True):
+        assert a.dtype == split.x.dtype
+        np.testing.assert_array_equal(a, b)
+    assert not [t for t in threading.enumerate() if t.name.startswith("vae_jax")]
+
+
+def test_files_that_change_while_they_are_read(mapped):
+    split, path = mapped
+    os.truncate(path, 5000)
+    with pytest.raises(OSError, match=r"x\.npy has become shorter"):
+        _all_of(split)
+
+
+def test_files_that_are_gone_are_still_mapped(mapped):
+    split, path = mapped
+    expected = _all_of(split)
+    path.unlink()
+    for a, b in zip(_all_of(split), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_permutations_do_not_pile_up(split, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        stream, "_permutation", lambda *args, make=stream._permutation: made.append(args) or make(*args)
+    )
+    kwargs = {"batch_size": 8, "seed": 2, "resident": True, "member_seeds": [0, 1, 1]}
+    assert len(list(stream.chunks(split, bounds=[(i, i + 1) for i in range(20)], **kwargs))) == 20
+    assert len(made) == len(set(made)) == 2 * 5  # 160 positions are in 5 epochs of 37: each permutation once a seed
 
 
 class Recorder:

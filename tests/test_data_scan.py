@@ -1,0 +1,78 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from vae_jax import data
+from vae_jax.data import scan
+
+
+def _dataset(x, **counts):
+    return data.from_arrays("x", x, num_valid=20, num_test=30, **counts)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Of a few examples each, so that there are many."""
+    monkeypatch.setattr(scan, "_BLOCK_BYTES", 1000)
+
+
+def test_mean_of_bytes_is_exact_and_in_units_of_the_model():
+    x = np.random.default_rng(0).integers(0, 256, (250, 6, 5, 3), np.uint8)
+    train = _dataset(x).train
+    expected = train.take(slice(None)).astype(np.float64).mean(0) / 255
+    assert scan.mean(train).dtype == np.float32 and scan.mean(train).shape == (6, 5, 3)
+    np.testing.assert_allclose(scan.mean(train), expected, rtol=3e-7)
+
+
+def test_mean_of_floats_does_not_lose_small_ones():
+    x = np.full((250, 4), 1e-4, np.float32)
+    x[:, 0] = 1e4
+    np.testing.assert_allclose(scan.mean(_dataset(x).train), [1e4, 1e-4, 1e-4, 1e-4], rtol=1e-6)
+
+
+def test_mean_is_of_evenly_spaced_examples_where_there_are_many(monkeypatch):
+    train = _dataset(np.arange(250, dtype=np.float32)[:, None]).train
+    monkeypatch.setattr(scan, "_MEAN_EXAMPLES", 50)
+    assert scan.mean(train) == train.take(slice(None, None, 4)).mean()
+    monkeypatch.setattr(scan, "_MEAN_BYTES", 4 * 20)
+    assert scan.mean(train) == train.take(slice(None, None, 10)).mean()
+
+
+def test_range_counts_every_value_of_every_split():
+    ds = _dataset(np.full((250, 4), 0.5, np.float32))
+    assert scan.value_range(ds) == (0.5, 0.5)
+    for split in (ds.train, ds.valid, ds.test):
+        x = np.array(split.x)
+        x[split.rows[0], 1], x[split.rows[-1], 2] = 0.25, 3.0
+        changed = split._replace(x=x)
+        kind = next(k for k in ("train", "valid", "test") if getattr(ds, k) is split)
+        assert scan.value_range(ds._replace(**{kind: changed})) == (0.25, 3.0)
+
+
+def test_bytes_are_not_read_for_their_range():
+    x = np.zeros((250, 4), np.uint8)
+    assert scan.value_range(_dataset(x)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("one", [np.uint8(255), np.float32(1)])
+def test_binary_is_what_has_two_values_everywhere(one):
+    x = np.random.default_rng(0).integers(0, 2, (250, 7)).astype(one.dtype) * one
+    ds = _dataset(x)
+    assert scan.is_binary(ds)
+    for grey in (1, 254) if one == 255 else (0.5, 2.0, -1.0):
+        for split in (ds.train, ds.valid, ds.test):
+            spoilt = x.copy()
+            spoilt[split.rows[-1], 6] = grey
+            assert not scan.is_binary(_dataset(spoilt))
+
+
+def test_scans_need_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "_BLOCK_BYTES", 1 << 16)
+    np.save(tmp_path / "x.npy", np.zeros((20_000, 100), np.float32))  # 8 MB
+    ds = _dataset(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    tracemalloc.start()
+    scan.mean(ds.train), scan.value_range(ds), scan.is_binary(ds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
