@@ -19,6 +19,7 @@ LEVELS = [
     {"models.vae"},
     {"models"},
     {"objectives.elbo", "optim", "evaluation", "evaluation.latents", "evaluation.likelihood"},
+    {"objectives.free_bits", "objectives.capacity"},
     {"objectives"},
     {"step"},
     {"population", "sharding"},
@@ -29,7 +30,8 @@ LEVELS = [
     {"defaults"},
     {"config", "checkpoints", "writers", "plots", "page"},
     {"program", "record", "sweep_table", "latent_plots", "suitability"},
-    {"evaluate", "run", "sweep_plots", "compare", "log"},
+    {"evaluate", "run", "sweep_plots", "compare", "tensorboard"},
+    {"log"},
     {"latent_pictures"},
     {"pictures", "report"},
     {"train", "outcome"},
@@ -38,13 +40,14 @@ LEVELS = [
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in sorted(names)}
 PURE = [name for name, level in LEVEL.items() if level <= LEVEL["population"]]
-SLOW = {"sklearn", "matplotlib", "tensorflow_datasets", "mlxtend", "PIL", "tqdm"}
+SLOW = {"sklearn", "matplotlib", "tensorflow_datasets", "mlxtend", "PIL", "tqdm", "tensorboard"}
 CONFINED = {
     "flax": lambda name: name.startswith("networks"),
     "orbax": lambda name: name == "checkpoints",
     "absl.flags": lambda name: name == "main",
     "ml_collections.config_flags": lambda name: name == "main",
     "tensorflow": lambda name: False,
+    "tensorboard": lambda name: name == "tensorboard",
 }
 
 

@@ -7,12 +7,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoints, population, record, sharding, sweep, writers
+from vae_jax import checkpoints, population, record, sharding, sweep, tensorboard, writers
 from vae_jax import config as settings
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
-from vae_jax.outcome import Outcome, print_summary
-from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit
+from vae_jax.outcome import Outcome, has_ended, print_summary
+from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit, which_params
 from vae_jax.run import Run
 from vae_jax.suitability import check_data
 from vae_jax.train import catch_signals, checkpoint_folder, fit, restore
@@ -43,7 +43,8 @@ def train(
     workdir = Path(workdir)
     programs, dataset, now = _prepare(config, workdir, model, objective, dataset)
     stored, results = record.read_record(workdir), writers.read_json(workdir / "results.json")
-    if stored and results and results["complete"] and results["step"] >= max(p.total_steps for p in programs):
+    reached = results and results["step"] >= max(program.total_steps for program in programs)
+    if stored and results and results["complete"] and (reached or all(map(has_ended, results["members"]))):
         record.check_same_run(workdir, stored, now)
         logging.warning("%s is complete; to evaluate it with other settings, use --mode=evaluate", workdir)
         print_summary(results, workdir)
@@ -98,7 +99,7 @@ def load(
       workdir: of a run that has saved at least once.
       member: of a sweep; by default the best by validation, or the first before any has been evaluated.
       model, objective: the same objects that the run was trained with, where it was not with named ones.
-      params: "last" or "best"; by default what the config's eval.params says.
+      params: "last", "ema" or "best"; by default what the config's eval.params says.
     """
     workdir = Path(workdir)
     stored, results = _read_record(workdir), writers.read_json(workdir / "results.json")
@@ -114,7 +115,7 @@ def load(
     _check_saved(program, workdir)
     step, state = restore(program, workdir)
     i = program.members.index(member)
-    chosen = sharding.fetch(population.member(chosen_params(state, params or program.config.eval.params), i))
+    chosen = sharding.fetch(population.member(chosen_params(state, which_params(program.config, params)), i))
     return Run(workdir, program.alone(program.changes[i]), member, chosen, step, results)
 
 
@@ -126,6 +127,7 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Pro
     if stored and "dataset" in stored["own"] and dataset is None:
         raise UserError(f"the dataset of {workdir} is one of your own: give it again, as dataset=")
     config = settings.check(config, own_hypers=model is not None or objective is not None)
+    tensorboard.check(config)
     for field in sweep.swept(config):
         if field.split(".")[0] in own:
             raise UserError(f"the sweep varies {field}, but the {field.split('.')[0]} is one of your own")

@@ -8,7 +8,7 @@ from vae_jax.models import MODELS
 from vae_jax.networks import ENCODERS
 from vae_jax.networks.layers import ACTIVATIONS
 from vae_jax.objectives import OBJECTIVES
-from vae_jax.optim import DECAYS, OPTIMIZERS
+from vae_jax.optim import BETA_SCHEDULES, DECAYS, OPTIMIZERS
 
 
 def _section(**fields) -> ConfigDict:
@@ -69,28 +69,41 @@ def _sections() -> dict[str, ConfigDict]:
             seed=0,  # of initial parameters and training noise
             beta=1.0,  # weight of the rate
             beta_warmup_epochs=5.0,  # beta rises linearly from 0 over so many epochs
+            beta_cycle_epochs=20.0,  # and does so again after so many, with train.beta_schedule "cyclic"
+            free_bits_unit_batch_mean=0.1,  # nats of each unit's rate, averaged over the batch, that are free (free_bits)
+            capacity=25.0,  # nats that the rate is drawn to (capacity)
+            capacity_warmup_epochs=50.0,  # the capacity rises linearly from 0 over so many epochs
+            gamma=100.0,  # weight of the rate's distance from the capacity
             latent_dim=50,
             learning_rate=3e-3,  # before warm-up and decay
             lr_warmup_epochs=1.0,  # the learning rate rises linearly from 0 over so many epochs
             lr_final_fraction=0.01,  # of learning_rate, at the end of the schedule and beyond
+            weight_decay=1e-4,  # of adamw and lion
             clip_norm=100.0,  # gradients with a larger global norm are scaled down to it, in nats
         ),
         "train": _section(
             batch_size=100,
             num_epochs=100.0,
             schedule_epochs=0.0,  # the horizon of the learning-rate decay; 0 = num_epochs
-            optimizer="adam",
+            optimizer="adam",  # one of vae_jax.optim.OPTIMIZERS
+            dtype="float32",  # "float32" | "bfloat16": what networks compute in; parameters and losses stay float32
             lr_decay="cosine",  # "cosine" | "linear" | "constant"
+            beta_schedule="linear",  # "linear" | "cyclic"
+            ema_decay=0.0,  # of the parameters' moving average, such as 0.999; 0 = none is kept
+            early_stop_epochs=0.0,  # training ends when validation has not improved for so many epochs; 0 = never
             steps_per_call=0,  # optimizer steps per compiled call and logged row; 0 = a fifth of an epoch, <= 100
             init_from="",  # a finished run's workdir: start from its parameters, at step 0
         ),
         "eval": _section(
             every_epochs=1.0,  # validation during training
             nll_samples=500,  # importance samples per example at the end
-            params="last",  # "last" | "best": the parameters that are evaluated and loaded
+            # The parameters that are evaluated and loaded: "last", "ema" (their moving average), "best" (by validation),
+            # or "auto": best with early stopping, else the average where there is one, else the last.
+            params="auto",
             seed=0,  # of the evaluation noise and the binarization of valid and test
             batch_size=100,  # examples per compiled call
             samples_per_step=10,  # importance samples of each held in memory at a time
+            tensorboard=False,  # whether event files for TensorBoard are written, too; needs the extra [tensorboard]
         ),
         "checkpoint": _section(
             every_epochs=5.0,
@@ -110,7 +123,9 @@ CHOICES = {
     "objective.name": tuple(OBJECTIVES),
     "train.optimizer": tuple(OPTIMIZERS),
     "train.lr_decay": tuple(DECAYS),
-    "eval.params": ("last", "best"),
+    "train.dtype": ("float32", "bfloat16"),
+    "train.beta_schedule": tuple(BETA_SCHEDULES),
+    "eval.params": ("auto", "last", "ema", "best"),
     "sweep.mode": ("product", "zip"),
 }
 POSITIVE = (
@@ -122,6 +137,7 @@ POSITIVE = (
     "hypers.latent_dim",
     "hypers.learning_rate",
     "hypers.clip_norm",
+    "hypers.beta_cycle_epochs",
     "train.batch_size",
     "train.num_epochs",
     "eval.every_epochs",
@@ -138,9 +154,16 @@ NOT_NEGATIVE = (
     "hypers.seed",
     "hypers.beta",
     "hypers.beta_warmup_epochs",
+    "hypers.free_bits_unit_batch_mean",
+    "hypers.capacity",
+    "hypers.capacity_warmup_epochs",
+    "hypers.gamma",
+    "hypers.weight_decay",
     "hypers.lr_warmup_epochs",
     "hypers.lr_final_fraction",
     "train.schedule_epochs",
+    "train.ema_decay",
+    "train.early_stop_epochs",
     "train.steps_per_call",
     "eval.seed",
     "sweep.max_members",

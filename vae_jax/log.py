@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from vae_jax import sharding, sweep_table
+from vae_jax import sharding, sweep_table, tensorboard
 from vae_jax.program import Program
 from vae_jax.writers import Progress, Rows, read_rows
 
@@ -22,11 +22,12 @@ class Log:
         ours, part = set(program.members), program.name
         self.metrics = Rows(workdir / "metrics.jsonl", lambda row: row["member"] not in ours or before(row))
         self.timing = Rows(workdir / "timing.jsonl", lambda row: row.get("part", "") != part or before(row))
+        self.events = tensorboard.Events(workdir, program) if program.config.eval.tensorboard else None
         self.progress = Progress(program.total_steps, start, program.name)
         rows = read_rows(workdir / "timing.jsonl")
         self.began = time.monotonic() - (rows[-1]["wall_time_s"] if rows else 0.0)
         self.clock = time.monotonic()
-        self.diverged_at = np.full(len(program.members), -1)
+        self.diverged_at = self.stopped_at = np.full(len(program.members), -1)
 
     def chunk(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
         before, self.pending = self.pending, (begin, end, metrics, diverged_at)
@@ -38,13 +39,25 @@ class Log:
         before, self.pending = self.pending, None
         if before is not None:
             self._write(*before)
-        self.metrics.flush(durable=True)
-        self.timing.flush(durable=True)
+        self._flush(durable=True)
+
+    def nobody_runs(self) -> bool:
+        """Whether every member has diverged or been stopped, as far as is known."""
+        return bool(np.all((self.diverged_at >= 0) | (self.stopped_at >= 0)))
 
     def row(self, step: int, split: str, i: int, values: dict) -> None:
         """A row of metrics.jsonl for the i-th member of this program."""
         epoch = round(step / self.program.steps_per_epoch, 4)
-        self.metrics.write({"step": step, "epoch": epoch, "split": split, "member": self.program.members[i]} | values)
+        row = {"step": step, "epoch": epoch, "split": split, "member": self.program.members[i]} | values
+        self.metrics.write(row)
+        if self.events:
+            self.events.write(row)
+
+    def _flush(self, durable: bool = False) -> None:
+        self.metrics.flush(durable)
+        self.timing.flush(durable)
+        if self.events:
+            self.events.flush()
 
     def _write(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
         metrics, diverged_at = sharding.fetch((metrics, diverged_at))
@@ -56,7 +69,7 @@ class Log:
                 parts = {name: v[: stopped - begin + 1, i] for name, v in metrics.items()}
                 self._report(i, stopped, [name for name, v in parts.items() if not np.isfinite(v[-1])])
                 values = {name: float(v[:-1].mean(dtype=np.float64)) for name, v in parts.items() if len(v) > 1}
-            if values and not 0 <= stopped < begin:
+            if values and not 0 <= stopped < begin and not 0 <= self.stopped_at[i] <= begin:
                 self.row(end, "train", i, values)
                 shown.append((values["loss"], values.get("elbo", -values["loss"])))
         now, before = time.monotonic(), self.clock
@@ -64,8 +77,7 @@ class Log:
         pace = (end - begin) * self.program.config.train.batch_size * len(self.program.members) / (now - before)
         row = {"step": end, "wall_time_s": round(now - self.began, 3), "examples_per_s": round(pace, 1)}
         self.timing.write(row | self.part)
-        self.metrics.flush()
-        self.timing.flush()
+        self._flush()
         if shown:
             self.progress.update(end, end / self.program.steps_per_epoch, shown, pace)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax import config as settings
-from vae_jax import population, record, report, sharding, sweep_plots, sweep_table, writers
+from vae_jax import population, record, report, sharding, sweep_plots, sweep_table, tensorboard, writers
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import Evaluation, make_evaluate, sample, summarize
 from vae_jax.pictures import draw_pictures
-from vae_jax.program import Program, chosen_params
+from vae_jax.program import Program, chosen_params, which_params
 from vae_jax.run import Run
 from vae_jax.types import TrainState
 from vae_jax.writers import say
@@ -44,7 +44,7 @@ class Outcome:
         about = _describe(program, state)
         if all(entry["diverged_at"] is not None for entry in about) and not program.name:
             raise_diverged(about, self.workdir)
-        params = chosen_params(state, evaluation.params)
+        params = chosen_params(state, which_params(program.config))
         stored = self._stored(about)
         numbers = stored or self._evaluate(program, params)
         self.entries |= {entry["member"]: entry | n for entry, n in zip(about, numbers, strict=True)}
@@ -113,7 +113,7 @@ class Outcome:
         self.examples = {name: a for name, a in self.examples.items() if int(name.split("/")[1]) in self.entries}
         done = all(
             entry["step"] >= program.total_steps
-            or all(self.entries[i]["diverged_at"] is not None for i in program.members)
+            or all(has_ended(self.entries[i]) for i in program.members)
             for program in self.programs
             for entry in [self.entries[program.members[0]]]
         )
@@ -126,6 +126,8 @@ class Outcome:
         say("drawing")
         if sharding.is_main():
             self._draw(members, own)
+            if self.programs[0].config.eval.tensorboard:
+                tensorboard.write_pictures(self.workdir, self.programs, {m["member"]: m["step"] for m in members})
         results = self._write(complete=done)
         if sharding.is_main():
             report.write(self.workdir)
@@ -156,7 +158,8 @@ class Outcome:
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
     """What results.json says of each member besides its numbers."""
-    steps, stopped, best = sharding.fetch((state.step, state.diverged_at, state.best.step))
+    at = {"diverged_at": state.diverged_at, "stopped_at": state.stopped_at, "best_step": state.best.step}
+    steps, at = sharding.fetch((state.step, at))
     return [
         {
             "member": member,
@@ -164,11 +167,16 @@ def _describe(program: Program, state: TrainState) -> list[dict]:
             "hypers": {k: program.changes[i].get(f"hypers.{k}", v) for k, v in program.config.hypers.items()},
             "step": int(steps[i]),
             "epoch": int(steps[i]) / program.steps_per_epoch,
-            "diverged_at": None if stopped[i] < 0 else int(stopped[i]),
-            "best_step": None if best[i] < 0 else int(best[i]),
         }
+        | {name: None if values[i] < 0 else int(values[i]) for name, values in at.items()}
+        | {"params": which_params(program.config)}
         for i, member in enumerate(program.members)
     ]
+
+
+def has_ended(entry: dict) -> bool:
+    """Whether a member of results.json ended before its last step: it diverged, or was stopped."""
+    return entry["diverged_at"] is not None or entry["stopped_at"] is not None
 
 
 def raise_diverged(members: list[dict], workdir: Path) -> None:
