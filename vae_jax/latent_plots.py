@@ -32,7 +32,7 @@ def rates(path: Path, unit_rate: np.ndarray, activity: np.ndarray | None, title:
     axis.set_xlabel(f"latent unit, by KL{left if len(order) > len(shown) else ''}", fontsize=8)
     axis.set_ylabel("KL, nats per example", fontsize=8)
     axis.set_xlim(-0.7, len(shown) - 0.3)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.3 * max(unit_rate.max(), 1e-6))  # room for the legend
     axis.tick_params(axis="y", labelsize=8)
     axis.grid(axis="y", alpha=0.25, linewidth=0.6)
     axis.set_axisbelow(True)

@@ -42,8 +42,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "compare"],
-        "evaluate: the newest checkpoint again; compare: finished runs side by side, --workdir=A,B,... or A:<member>",
+        ["train", "evaluate", "compare", "report"],
+        "evaluate: the newest checkpoint again; compare: finished runs side by side, --workdir=A,B,... or A:<member>; "
+        "report: report.html anew from the files beside it",
         values,
     )
     flags.DEFINE_string("coordinator", "", "host:port of process 0, where a cluster does not tell", values)
@@ -111,6 +112,11 @@ def execute(values: flags.FlagValues) -> int:
         need = "--config" if values.mode == "train" else "--workdir or --config"
         raise UserError(f"no {need} given; for example --config=configs/mnist.py")
     workdir = Path(values.workdir) if values.workdir else default_workdir(values)
+    if values.mode == "report":
+        from vae_jax import report
+
+        print(f"wrote {report.write(workdir)}")
+        return 0
     _refuse_empty_lists(values)
     join_processes(values)
     keep_compiled()

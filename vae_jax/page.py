@@ -27,7 +27,9 @@ th, td { padding: .35rem 1.25rem .35rem 0; text-align: right; vertical-align: ba
 th { font-weight: 600; border-bottom: 1px solid var(--line); }
 thead th { position: sticky; top: 0; background: var(--paper); }
 tbody th { border: 0; text-align: left; }
-td.means, td.word { text-align: left; white-space: normal; }
+.sortable { font-size: .875rem; } .sortable :is(th, td) { padding-right: .9rem; }
+.sortable thead th { white-space: normal; vertical-align: bottom; }
+td.means { text-align: left; white-space: normal; }
 td.means { min-width: 15rem; font-size: .875rem; }
 tr.best > * { color: var(--accent); font-weight: 600; }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--accent); }
@@ -40,8 +42,8 @@ figcaption b { color: var(--ink); }
 pre { margin: .5rem 0; padding: .8rem 1rem; background: var(--wash); border-radius: 4px; font-size: .8125rem;
   line-height: 1.5; white-space: pre-wrap; overflow-wrap: anywhere; }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; }
-@media (max-width: 40rem) { body { padding-top: 1.25rem; } h1 { font-size: 1.5rem; } td.means { display: none; }
-  .numbers th:last-child { display: none; } }
+@media (max-width: 40rem) { body { padding-top: 1.25rem; } h1 { font-size: 1.5rem; } .means { display: none; }
+  .numbers :is(th, td) { padding-right: .7rem; } .numbers tbody th { white-space: normal; } }
 @media print { details > * { display: block; } }
 """
 

@@ -59,12 +59,12 @@ def _codes(run: Run, dataset: Dataset, shown: np.ndarray) -> Codes:
 
 
 def _samples(path: Path, run: Run, rng: jax.Array, style: plots.Look, about: str, fitted: bool) -> None:
-    side = plots.that_fit(run.example_shape, NUM_SAMPLES)
-    images = np.asarray(run.sample(rng, side * side))
+    rows, columns = (plots.that_fit(run.example_shape, NUM_SAMPLES, axis=axis) for axis in (0, 1))
+    images = np.asarray(run.sample(rng, rows * columns))
     what = "Decoded draws from the prior: E[x|z], z ~ p(z)"
     if fitted:
         what = "Decoded draws from a Gaussian fitted to the training codes"
-    plots.tiles(path, images.reshape(side, side, *run.example_shape), f"{what}\n{about}", style)
+    plots.tiles(path, images.reshape(rows, columns, *run.example_shape), f"{what}\n{about}", style)
 
 
 def _reconstructions(path: Path, run: Run, rng: jax.Array, x: np.ndarray, style: plots.Look, about: str) -> None:
@@ -77,7 +77,8 @@ def _reconstructions(path: Path, run: Run, rng: jax.Array, x: np.ndarray, style:
     parts = [a.reshape(blocks, 1, columns, *run.example_shape) for a in (x, decoded, x - decoded)]
     table = np.concatenate(parts, axis=1).reshape(3 * blocks, columns, *run.example_shape)
     title = "Test examples x as the encoder sees them, and E[x|z] at one z ~ q(z|x)\n"
-    title += f"root mean square error {error:.3g} per value; differences: blue above, red below zero\n{about}"
+    zero = "" if x.ndim == 2 else "; " + ("middle grey is zero" if x.shape[-1] == 3 else "blue above, red below zero")
+    title += f"differences: root mean square {error:.3g} per value{zero}\n{about}"
     labels = ["x", "E[x|z]", "x − E[x|z]"] * blocks
     signed = range(2, 3 * blocks, 3)
     plots.tiles(path, table, title, style, labels, breaks=(range(3, 3 * blocks, 3), ()), signed=signed)

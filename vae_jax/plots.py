@@ -72,7 +72,7 @@ def that_fit(shape: tuple[int, ...], wanted: int, least: int = 3, axis: int = 1)
 
 def pixels(x: np.ndarray, style: Look, zoom: int, signed: bool = False) -> np.ndarray:
     """Images [n, H, W, C] as RGB [n, h, w, 3] in [0, 1]. One channel is grey, three are colours, others lie side by
-    side. `signed`: differences, the mean over channels, red below zero and blue above."""
+    side. `signed`: differences, of one channel red below zero and blue above, of colours around a middle grey."""
     if x.shape[-1] not in (1, 3):
         x = np.moveaxis(x, -1, 2).reshape(*x.shape[:2], -1, 1)
     if zoom < 0:
@@ -82,7 +82,8 @@ def pixels(x: np.ndarray, style: Look, zoom: int, signed: bool = False) -> np.nd
     if signed:
         from matplotlib import colormaps
 
-        return colormaps["RdBu"](0.5 + 0.5 * x.mean(-1) / (style.high - style.low))[..., :3]
+        share = np.clip(0.5 + 0.5 * x / (style.high - style.low), 0.0, 1.0)
+        return share if x.shape[-1] == 3 else colormaps["RdBu"](share[..., 0])[..., :3]
     x = np.clip((x - style.low) / (style.high - style.low), 0.0, 1.0)
     if x.shape[-1] == 3:
         return x
@@ -157,8 +158,8 @@ def _page(width: int, height: int, title: str, rows, columns, names: tuple[str, 
     left += LINE if names[0] else 0
     whole = max(left + width + MARGIN, 430)
     first, *rest = title.split("\n")
-    wrap = textwrap.TextWrapper(int((whole - 2 * MARGIN) / LETTER)).wrap
-    lines = [wrap(first), [line for text in rest for line in wrap(text)]]
+    fits = int((whole - 2 * MARGIN) / LETTER)
+    lines = [textwrap.wrap(first, int(0.85 * fits)), [line for text in rest for line in textwrap.wrap(text, fits)]]
     above = LINE * (len(lines[0]) + len(lines[1])) + MARGIN + 8 + (LINE if columns and not names[1] else 0)
     below = MARGIN + (2 * LINE + 4 if names[1] else 0)
     tall = above + height + below
@@ -166,8 +167,10 @@ def _page(width: int, height: int, title: str, rows, columns, names: tuple[str, 
     axis = figure.add_axes((left / whole, below / tall, width / whole, height / tall))
     axis.set(xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
-    axis.text(MARGIN + LINE / 2 - left, height / 2, names[0], rotation=90, ha="center", va="center", fontsize=9)
-    axis.text(width / 2, height + 2 * LINE + 2, names[1], ha="center", va="center", fontsize=9)
+    if any(names):
+        at = {"ha": "center", "va": "center", "fontsize": 9}
+        axis.text(MARGIN + LINE / 2 - left, height / 2, names[0], rotation=90, **at)
+        axis.text(width / 2, height + 2 * LINE + 2, names[1], **at)
     at = {"x": MARGIN / whole, "ha": "left", "va": "top", "fontsize": 9, "linespacing": 1.25}
     figure.text(y=1 - MARGIN / tall, s="\n".join(lines[0]), weight="bold", **at)
     figure.text(y=1 - (MARGIN + LINE * len(lines[0])) / tall, s="\n".join(lines[1]), color=DIM, **at)

@@ -2,6 +2,7 @@
 be made anew from a copy of these files: config.json, results.json and the pictures."""
 
 import base64
+import struct
 from pathlib import Path
 
 from vae_jax import config as settings
@@ -40,8 +41,8 @@ CURVES = (
     "may rise again: so much the smaller rate costs."
 )
 PICTURES = {
-    "samples.png": "**Samples.** What the model takes for data. Look for variety first and for sharpness second: equal "
-    "tiles mean that the code is not used, broken ones that the codes of the data do not fill the prior.",
+    "samples.png": "**Samples.** What the model takes for data. Look for variety first and for sharpness second: tiles "
+    "that are all alike mean that the code is not used, broken ones that the codes of the data do not fill the prior.",
     "reconstructions.png": "**Reconstructions.** Fine noise in the differences is what p(x|z) leaves open; a stroke or "
     "an object that turns into another is what the code does not carry.",
     "interpolation.png": "**Interpolation.** Every step should be a plausible example of its own, and change without a "
@@ -103,6 +104,8 @@ def _head(stored: dict, results: dict, best: dict) -> tuple[str, tuple]:
         lines.append(tag("p", f"Training is not complete: {config['train']['num_epochs']:g} epochs.", class_="alarm"))
     keys = [tag("li", tag("b", *_number(best, "test", key)), tag("span", _label(key, best))) for key in KEY]
     shown = [item for key, item in zip(KEY, keys, strict=True) if best["test"].get(key) is not None]
+    if len(members) > 1:
+        lines.append(tag("p", f"The best by validation, {sweep_table.named(best)}:", class_="dim"))
     headline = tag("h1", f"{kind} on ", tag("span", name, class_="alarm" if subset else None))
     return f"{kind} on {name}", tag("header", headline, *lines, tag("ul", *shown, class_="key"))
 
@@ -118,8 +121,9 @@ def _state(results: dict) -> str:
 
 def _label(metric: str, member: dict) -> str:
     """What stands below a number of the headline."""
-    name = NUMBERS[metric][0]
-    return f"test {name}" if metric != "active_units" else f"active of {member['hypers'].get('latent_dim', '?')} units"
+    if metric == "active_units":
+        return f"active of {member['hypers'].get('latent_dim', '?')} units"
+    return f"test {NUMBERS[metric][0]}" + (", nats" if metric in ("nll", "distortion", "rate") else "")
 
 
 def _number(member: dict, split: str, metric: str) -> tuple:
@@ -147,7 +151,7 @@ def _numbers(member: dict, evaluation: dict, heading: bool) -> list[tuple]:
         for key in known
     ]
     names = tag("tr", tag("th"), tag("th", "valid"), tag("th", "test"), tag("th", "", class_="means"))
-    note = f"The {evaluation['params']} parameters; {evaluation['nll_samples']:,} importance samples for each NLL; "
+    note = f"Parameters: {evaluation['params']}; {evaluation['nll_samples']:,} importance samples for each NLL; "
     note += f"noise of seed {evaluation['seed']}. Test data was used for nothing but this."
     table = tag("table", tag("thead", names), tag("tbody", *rows), class_="numbers")
     title = [tag("h2", "Numbers")] if heading else []
@@ -161,8 +165,8 @@ def _ranking(members: list[dict]) -> list[tuple]:
     shown = [key for key in RANKED if any(m["test"].get(key) is not None for m in members)]
     scored = [] if metric == "elbo" else [("valid", "nll"), ("test", "nll")]
     columns = [*scored, *([("valid", "elbo")] if not scored else []), *(("test", key) for key in shown)]
-    names = ["member", *map(sweep_table.short, fields), *(f"{split} {NUMBERS[key][0]}" for split, key in columns)]
-    head = tag("tr", *(tag("th", tag("button", name, type="button"), scope="col") for name in names))
+    titles = ["member", *map(sweep_table.short, fields), *(f"{split} {NUMBERS[key][0]}" for split, key in columns)]
+    head = tag("tr", *(tag("th", tag("button", name, type="button"), scope="col") for name in titles))
     left = [member for member in members if member not in ranked]
     rows = []
     for member in [*ranked, *left]:
@@ -171,14 +175,16 @@ def _ranking(members: list[dict]) -> list[tuple]:
         cells += [_cell(value if sweep_table.numeric([value]) else None, sweep_table.show(value)) for value in values]
         if member["diverged_at"] is not None:
             text = f"diverged at step {member['diverged_at']:,}"
-            cells += [_cell(None, text, "alarm"), *(_cell(None, "") for _ in columns[1:])]
+            cells += [_cell(None, text, class_="alarm"), *(_cell(None, "") for _ in columns[1:])]
         else:
             cells += [_cell((member[s] or {}).get(key), *_number(member, s, key)) for s, key in columns]
         rows.append(tag("tr", *cells, class_="best" if ranked and member is ranked[0] else None))
     table = tag("table", tag("thead", head), tag("tbody", *rows), class_="sortable")
     lines = [tag("p", line.lstrip("* ")) for line in (sweep_table.standing(metric, ranked) if ranked else ())]
-    lost = [f"{sweep_table.named(m)} at step {m['diverged_at']:,}" for m in members if m["diverged_at"] is not None]
-    warning = [tag("p", f"Diverged: {'; '.join(lost)}.", class_="alarm")] if lost else []
+    lost = [m for m in members if m["diverged_at"] is not None]
+    names = [f"{sweep_table.named(m)} at step {m['diverged_at']:,}" for m in lost]
+    names = "; ".join(names) if len(lost) <= 4 else f"{len(lost)} members: {', '.join(str(m['member']) for m in lost)}"
+    warning = [tag("p", f"Diverged: {names}.", class_="alarm")] if lost else []
     about = f"Chosen and ordered by validation {sweep_table.NAMES[metric]}, in nats; a click on a name sorts by it."
     about = tag("p", about, class_="dim")
     return [tag("h2", "Members"), *lines, *warning, about, tag("div", table, class_="scroll")]
@@ -194,10 +200,19 @@ def _figures(folder: Path, captions: dict[str, str]) -> list[tuple]:
     for name, caption in captions.items():
         if (folder / name).exists():
             _, bold, rest = caption.split("**")
-            data = base64.b64encode((folder / name).read_bytes()).decode()
-            image = tag("img", src=f"data:image/png;base64,{data}", alt=f"{bold.rstrip('.')} ({name})")
+            png = (folder / name).read_bytes()
+            source, (width, height) = f"data:image/png;base64,{base64.b64encode(png).decode()}", _size(png)
+            image = tag("img", src=source, width=width, height=height, alt=f"{bold.rstrip('.')} ({name})")
             found.append(tag("figure", image, tag("figcaption", tag("b", bold), rest)))
     return found
+
+
+def _size(png: bytes) -> tuple[int, int]:
+    """The width and height to show a picture at: 100 of its dots per inch to a pixel of the page."""
+    width, height = struct.unpack(">II", png[16:24])
+    where = png.find(b"pHYs")  # pixels per metre
+    scale = 1.0 if where < 0 else max(1.0, struct.unpack(">I", png[where + 4 : where + 8])[0] * 0.0254 / 100)
+    return round(width / scale), round(height / scale)
 
 
 def _reproduce(stored: dict, results: dict) -> list[tuple]:
