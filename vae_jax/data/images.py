@@ -76,11 +76,12 @@ def fitted(image, fit: Fit):
         raise UserError(f"data.crop is {fit.crop}, but an image has only {height}x{width} pixels (height x width)")
     if fit.resize and fit.crop == "center":
         scale = min(height / fit.resize[0], width / fit.resize[1])
-        h, w = fit.resize[0] * scale, fit.resize[1] * scale
-    top, left = (height - h) / 2, (width - w) / 2
-    if fit.resize and (height, width) != fit.resize:
-        return image.resize(fit.resize[::-1], Resampling.BILINEAR, box=(left, top, left + w, top + h))
-    return image.crop((int(left), int(top), int(left) + w, int(top) + h)) if fit.cropped else image
+        h, w = (max(1, round(side * scale)) for side in fit.resize)
+    top, left = (height - h) // 2, (width - w) // 2
+    if (h, w) != (height, width):
+        image = image.crop((left, top, left + w, top + h))
+    # Cropped first: resize(box=...) would let in what lies beside the box.
+    return image.resize(fit.resize[::-1], Resampling.BILINEAR) if fit.resize and (h, w) != fit.resize else image
 
 
 def is_gray(image) -> bool:
