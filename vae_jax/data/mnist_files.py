@@ -86,18 +86,18 @@ def read_prepared(name: str, data_dir: str) -> Arrays:
     Raises:
       Unavailable: there is none, or it cannot be read.
     """
-    folder = prepared.find(name, data_dir)
+    copy = prepared.find(name, data_dir)
     try:
-        parts = {split: _read_records(name, folder, split) for split in ("train", "test")}
+        parts = {split: _read_records(name, copy, split) for split in ("train", "test")}
     except Exception as error:  # TFDS and its readers raise nearly anything
-        raise prepared.unreadable(name, folder, error) from error
+        raise prepared.unreadable(name, copy, error) from error
     return {f"{kind}_{split}": a for split, xy in parts.items() for kind, a in zip("xy", xy, strict=True)}
 
 
-def _read_records(name: str, folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_records(name: str, copy: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     from PIL.PngImagePlugin import PngImageFile
 
-    records = prepared.records(name, folder, split)
+    records = prepared.records(copy, split)
     num, pixels, labels = len(records), bytearray(), []
     for start in range(0, num, 10_000):
         for example in records.__getitems__(range(start, min(start + 10_000, num))):

@@ -45,7 +45,7 @@ PREPARED = {
 
 
 def find(name: str, data_dir: str) -> Path:
-    """`data_dir`, else $TFDS_DATA_DIR or TFDS's default folder: where a prepared copy of `name` is.
+    """The newest prepared copy of `name` in `data_dir`, else in $TFDS_DATA_DIR or TFDS's default folder.
 
     Raises:
       Unavailable: there is none.
@@ -53,18 +53,15 @@ def find(name: str, data_dir: str) -> Path:
     places = [data_dir] if data_dir else [os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
     folders = [Path(p).expanduser() for p in places if p]
     for folder in folders:
-        if _descriptions(name, folder):  # before the slow import of TFDS
-            return folder
+        copies = [path.parent for path in folder.glob(f"{name}/*/dataset_info.json")]
+        if copies:
+            return max(copies, key=lambda copy: [int(n) for n in copy.name.split(".") if n.isdecimal()])
     raise Unavailable(f"no prepared {name} in {' or '.join(map(str, folders))}")
 
 
-def _descriptions(name: str, folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{name}/*/dataset_info.json"))
-
-
-def unreadable(name: str, folder: Path, error: Exception) -> Unavailable:
+def unreadable(name: str, copy: Path, error: Exception) -> Unavailable:
     return Unavailable(
-        f"the prepared {name} in {folder} cannot be read ({first_line(error)}); it must be whole "
+        f"the prepared {name} in {copy} cannot be read ({first_line(error)}); it must be whole "
         'and have file_format="array_record"'
     )
 
@@ -79,12 +76,13 @@ def how_to_prepare(name: str, data_dir: str) -> str:
     )
 
 
-def records(name: str, folder: Path, split: str):
+def records(copy: Path, split: str):
     """TFDS's data source of a split, its images left encoded: TFDS's own decoding takes twice the time."""
     import tensorflow_datasets as tfds
 
     skip = {"image": tfds.decode.SkipDecoding()}
-    return tfds.data_source(name, split=split, data_dir=folder, decoders=skip, download=False)
+    # By its folder, not its name: TFDS would look for the version that its own code is of.
+    return tfds.builder_from_directory(copy).as_data_source(split=split, decoders=skip)
 
 
 def read(name: str, data_dir: str, root: Path, fit: images.Fit) -> Arrays:
@@ -93,29 +91,30 @@ def read(name: str, data_dir: str, root: Path, fit: images.Fit) -> Arrays:
     Raises:
       UserError: it is not prepared, or damaged, or smaller than the crop.
     """
+    copy = None
     try:
-        folder = find(name, data_dir)
+        copy = find(name, data_dir)
         # The cache belongs to this copy: its description holds the version and the size of every shard.
-        told = b"".join(path.read_bytes() for path in _descriptions(name, folder))
-        identity = hashlib.sha256(told).hexdigest()[:16]
-        return cache.streamed(root, f"{name}-tfds-{identity}-{fit.tag}-v1", lambda: _blocks(name, folder, fit))
+        identity = hashlib.sha256((copy / "dataset_info.json").read_bytes()).hexdigest()[:16]
+        return cache.streamed(root, f"{name}-tfds-{identity}-{fit.tag}-v1", lambda: _blocks(name, copy, fit))
     except Unavailable as error:
-        raise UserError(f"{name} is not to be had ({error}): {how_to_prepare(name, data_dir)}") from error
+        first = "delete it and " if copy else ""
+        raise UserError(f"{name} is not to be had ({error}): {first}{how_to_prepare(name, data_dir)}") from error
 
 
-def _blocks(name: str, folder: Path, fit: images.Fit) -> Iterator[Arrays]:
+def _blocks(name: str, copy: Path, fit: images.Fit) -> Iterator[Arrays]:
     try:
         for ours, theirs in PREPARED[name].splits.items():
-            yield from _split_blocks(name, folder, ours, theirs, fit)
+            yield from _split_blocks(name, copy, ours, theirs, fit)
     except UserError:
         raise
     except Exception as error:  # TFDS, its readers and PIL raise nearly anything
-        raise unreadable(name, folder, error) from error
+        raise unreadable(name, copy, error) from error
 
 
-def _split_blocks(name: str, folder: Path, ours: str, theirs: str, fit: images.Fit) -> Iterator[Arrays]:
+def _split_blocks(name: str, copy: Path, ours: str, theirs: str, fit: images.Fit) -> Iterator[Arrays]:
     about = PREPARED[name]
-    source = records(name, folder, theirs)
+    source = records(copy, theirs)
     num = len(source)
 
     def decode(example: dict) -> tuple[np.ndarray, int]:
