@@ -73,3 +73,22 @@ def undrawn(monkeypatch):
     from vae_jax import outcome
 
     monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members, own: None)
+
+
+def untrained(config, dataset, workdir, own=("dataset",)):
+    """A Run with its first parameters, in a workdir as training would have left it, but for checkpoints and results."""
+    import json
+
+    from vae_jax import population, record
+    from vae_jax.config import check
+    from vae_jax.program import make_programs
+    from vae_jax.run import Run
+
+    config = check(config)
+    program, *_ = make_programs(config, np.full(dataset.example_shape, 0.5), dataset.train.num)
+    described = record.describe_dataset(dataset, config.data.binarize)
+    record.open_workdir(workdir, record.describe_run(config, described, list(own), None))
+    row = {"step": 1, "epoch": 0.1, "split": "train", "member": 0, "elbo": -3.0, "beta": 0.25, "loss": 3.0}
+    (workdir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    alone = program.alone(program.changes[0])
+    return Run(workdir, alone, 0, alone.steps.init(population.member(alone.hypers, 0)).params, 1, None)
