@@ -23,7 +23,7 @@ from vae_jax.writers import read_rows
 
 loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
-FILES = ("sweep.csv", "rate_distortion.png", "heat_maps.png", "strips.png")
+FILES = ("sweep.csv", "rate_distortion.png", "heat_maps.png", "strips.png", "report.html")
 
 
 @pytest.fixture

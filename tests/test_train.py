@@ -75,8 +75,9 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     _, workdir, _ = finished
     for name in ("config.json", "metrics.jsonl", "timing.jsonl", "results.json"):
         assert (workdir / name).stat().st_size > 0
-    for name in ("samples.png", "reconstructions.png", "latents.png", "curves.png"):
-        assert (workdir / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("samples", "reconstructions", "interpolation", "traversal", "latents", "rates", "curves"):
+        assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (workdir / "report.html").read_text().count("<img ") == 7
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     train = [r for r in rows if r["split"] == "train"]
     assert [r["step"] for r in train] == [5, 10, 15, 20, 25, 30]
@@ -444,5 +445,5 @@ def test_the_best_of_a_member_that_diverged_stays(config):
     hypers = jax.tree.map(lambda v: v[0], program.hypers)
     state = program.steps.init(hypers)._replace(step=jnp.int32(30))
     for diverged_at, kept in ((-1, True), (12, False)):
-        after = program.steps.keep_best(state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0))
+        after = program.steps.judge(state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0))
         assert (int(after.best.step) == 30) == kept
