@@ -35,7 +35,8 @@ def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: di
     sample_rng, reconstruct_rng = jax.random.split(jax.random.key(run.config.eval.seed))
     if run.model.sample_prior is not None:
         _samples(folder / "samples.png", run, sample_rng, style, about, fitted=not has_rate)
-    _reconstructions(folder / "reconstructions.png", run, reconstruct_rng, x, style, about)
+    at = "at one z ~ q(z|x)" if has_rate else "at their codes z"
+    _reconstructions(folder / "reconstructions.png", run, reconstruct_rng, x, style, f"E[x|z] {at}", about)
     plots.curves(folder / "curves.png", rows, f"Training curves, nats per example\n{about}")
     unit_rate = entry["test"].get("unit_rate")
     unit_rate = None if unit_rate is None else np.array(unit_rate, float)
@@ -67,8 +68,8 @@ def _samples(path: Path, run: Run, rng: jax.Array, style: plots.Look, about: str
     plots.tiles(path, images.reshape(rows, columns, *run.example_shape), f"{what}\n{about}", style)
 
 
-def _reconstructions(path: Path, run: Run, rng: jax.Array, x: np.ndarray, style: plots.Look, about: str) -> None:
-    """Blocks of three rows: what the encoder saw, the mean of p(x|z) at one z, the difference."""
+def _reconstructions(path: Path, run: Run, rng, x: np.ndarray, style: plots.Look, what: str, about: str) -> None:
+    """Blocks of three rows: what the encoder saw, the mean of p(x|z), the difference."""
     columns = min(plots.that_fit(run.example_shape, NUM_PAIRS), len(x))
     blocks = max(1, min(2 if plots.tile_size(run.example_shape)[0] <= 130 else 1, len(x) // columns))
     x = x[: blocks * columns]
@@ -76,7 +77,7 @@ def _reconstructions(path: Path, run: Run, rng: jax.Array, x: np.ndarray, style:
     error = np.sqrt(np.mean(np.square(x - decoded, dtype=np.float64)))
     parts = [a.reshape(blocks, 1, columns, *run.example_shape) for a in (x, decoded, x - decoded)]
     table = np.concatenate(parts, axis=1).reshape(3 * blocks, columns, *run.example_shape)
-    title = "Test examples x as the encoder sees them, and E[x|z] at one z ~ q(z|x)\n"
+    title = f"Test examples x as the encoder sees them, and {what}\n"
     zero = "" if x.ndim == 2 else "; " + ("middle grey is zero" if x.shape[-1] == 3 else "blue above, red below zero")
     title += f"differences: root mean square {error:.3g} per value{zero}\n{about}"
     labels = ["x", "E[x|z]", "x − E[x|z]"] * blocks

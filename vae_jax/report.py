@@ -18,7 +18,7 @@ NUMBERS = {
     "elbo": ("ELBO", ".2f", "the looser bound on log p(x), nats: −(distortion + rate). Higher is better"),
     "distortion": ("distortion", ".2f", "−log p(x|z) at z ~ q(z|x), nats: what reconstruction costs"),
     "rate": ("rate", ".2f", "KL(q(z|x) ‖ p(z)), nats: what the code costs"),
-    "mse": ("mean squared error", ".5f", "of E[x|z], per value"),
+    "mse": ("squared error", ".5f", "of E[x|z] where z is the mean of q(z|x), or the code; mean over values"),
     "active_units": ("active units", "d", "latent units whose posterior mean varies (variance > 0.01)"),
     "num_examples": ("examples", ",d", "in the mean"),
 }
@@ -103,7 +103,8 @@ def _head(stored: dict, results: dict, best: dict) -> tuple[str, tuple]:
     if not results["complete"]:
         lines.append(tag("p", f"Training is not complete: {config['train']['num_epochs']:g} epochs.", class_="alarm"))
     keys = [tag("li", tag("b", *_number(best, "test", key)), tag("span", _label(key, best))) for key in KEY]
-    shown = [item for key, item in zip(KEY, keys, strict=True) if best["test"].get(key) is not None]
+    missing = lambda key: best["test"].get(key) is None or (key == "mse" and best["test"]["nll"] is not None)  # noqa: E731
+    shown = [item for key, item in zip(KEY, keys, strict=True) if not missing(key)]
     if len(members) > 1:
         lines.append(tag("p", f"The best by validation, {sweep_table.named(best)}:", class_="dim"))
     headline = tag("h1", f"{kind} on ", tag("span", name, class_="alarm" if subset else None))
@@ -151,7 +152,8 @@ def _numbers(member: dict, evaluation: dict, heading: bool) -> list[tuple]:
         for key in known
     ]
     names = tag("tr", tag("th"), tag("th", "valid"), tag("th", "test"), tag("th", "", class_="means"))
-    note = f"Parameters: {evaluation['params']}; {evaluation['nll_samples']:,} importance samples for each NLL; "
+    note = f"Parameters: {member.get('params', evaluation['params'])}; "
+    note += f"{evaluation['nll_samples']:,} importance samples for each NLL; " if "nll" in known else ""
     note += f"noise of seed {evaluation['seed']}. Test data was used for nothing but this."
     table = tag("table", tag("thead", names), tag("tbody", *rows), class_="numbers")
     title = [tag("h2", "Numbers")] if heading else []
@@ -162,9 +164,8 @@ def _ranking(members: list[dict]) -> list[tuple]:
     """Every member in a row, the best by validation first, those without a number last, diverged ones named."""
     metric, ranked = sweep_table.ranking(members)
     fields = list(dict.fromkeys(field for member in members for field in member["swept"]))
-    shown = [key for key in RANKED if any(m["test"].get(key) is not None for m in members)]
-    scored = [] if metric == "elbo" else [("valid", "nll"), ("test", "nll")]
-    columns = [*scored, *([("valid", "elbo")] if not scored else []), *(("test", key) for key in shown)]
+    shown = [key for key in RANKED if key != metric and any(m["test"].get(key) is not None for m in members)]
+    columns = [("valid", metric), ("test", metric), *(("test", key) for key in shown)]
     titles = ["member", *map(sweep_table.short, fields), *(f"{split} {NUMBERS[key][0]}" for split, key in columns)]
     head = tag("tr", *(tag("th", tag("button", name, type="button"), scope="col") for name in titles))
     left = [member for member in members if member not in ranked]
@@ -185,7 +186,7 @@ def _ranking(members: list[dict]) -> list[tuple]:
     names = [f"{sweep_table.named(m)} at step {m['diverged_at']:,}" for m in lost]
     names = "; ".join(names) if len(lost) <= 4 else f"{len(lost)} members: {', '.join(str(m['member']) for m in lost)}"
     warning = [tag("p", f"Diverged: {names}.", class_="alarm")] if lost else []
-    about = f"Chosen and ordered by validation {sweep_table.NAMES[metric]}, in nats; a click on a name sorts by it."
+    about = f"Chosen and ordered by validation {NUMBERS[metric][0]}; a click on a name sorts by it."
     about = tag("p", about, class_="dim")
     return [tag("h2", "Members"), *lines, *warning, about, tag("div", table, class_="scroll")]
 
