@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from vae_jax.data import Split, from_arrays, stream
+from vae_jax.data import Split, from_arrays, row_reader, stream
 from vae_jax.errors import UserError
 
 
@@ -64,11 +64,11 @@ def test_resident_and_streamed_are_the_same_examples(split):
     resident = list(stream.chunks(split, resident=True, **kwargs))
     streamed = list(stream.chunks(split, resident=False, **kwargs))
     assert len(resident) == len(streamed) == 3
-    for (none, where), (rows, index), (start, end) in zip(resident, streamed, bounds, strict=True):
+    for (none, where), (given, index), (start, end) in zip(resident, streamed, bounds, strict=True):
         assert none is None and where.dtype == index.dtype == np.int32
         assert where.shape == index.shape == (end - start, 8)
-        assert rows.shape == (8 * (end - start), 12) and rows.flags.c_contiguous
-        np.testing.assert_array_equal(store[where], rows[index])
+        assert given.shape == (8 * (end - start), 12) and given.flags.c_contiguous
+        np.testing.assert_array_equal(store[where], given[index])
     np.testing.assert_array_equal(np.concatenate([w for _, w in resident]).ravel(), stream.order(2, 37, 0, 96))
 
 
@@ -101,7 +101,7 @@ def _all_of(split, seeds=None):
 def test_files_are_read_as_they_would_be_mapped(mapped, seeds, monkeypatch):
     split, _ = mapped
     preads = []
-    monkeypatch.setattr(stream.os, "preadv", lambda *args, preadv=os.preadv: preads.append(1) or preadv(*args))
+    monkeypatch.setattr(row_reader.os, "preadv", lambda *args, preadv=os.preadv: preads.append(1) or preadv(*args))
     read, in_memory = _all_of(split, seeds), _all_of(split._replace(x=np.array(split.x)), seeds)
     assert len(preads) == 35 * len(seeds or [0])
     for a, b in zip(read, in_memory, strict=True):

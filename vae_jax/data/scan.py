@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vae_jax.data import row_reader
 from vae_jax.data.split import Dataset, Split
 
 _BLOCK_BYTES = 1 << 25
@@ -19,8 +20,11 @@ def mean(split: Split) -> np.ndarray:
     num = min(split.num, _MEAN_EXAMPLES, max(1, _MEAN_BYTES // _example_bytes(split)))
     positions = np.arange(0, split.num, -(-split.num // num))
     total = np.zeros(split.x.shape[1:], np.int64 if split.x.dtype == np.uint8 else np.float64)
-    for block in _blocks(split, positions):
-        total += block.sum(axis=0, dtype=total.dtype)
+    size = _block_size(split)
+    with row_reader.open_rows(split.x) as rows_at:
+        for start in range(0, len(positions), size):
+            block = rows_at(split.rows[positions[start : start + size]])
+            total += block.sum(axis=0, dtype=total.dtype).reshape(total.shape)
     average = total.astype(np.float32) / np.float32(len(positions))
     return average / 255 if split.x.dtype == np.uint8 else average
 
@@ -44,10 +48,13 @@ def _all_blocks(dataset: Dataset) -> Iterator[np.ndarray]:
     return itertools.chain.from_iterable(map(_blocks, (dataset.train, dataset.valid, dataset.test)))
 
 
-def _blocks(split: Split, positions: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    positions = np.arange(split.num) if positions is None else positions
-    size = max(1, _BLOCK_BYTES // _example_bytes(split))
-    return (split.take(positions[i : i + size]) for i in range(0, len(positions), size))
+def _blocks(split: Split) -> Iterator[np.ndarray]:
+    size = _block_size(split)
+    return (split.take(slice(start, start + size)) for start in range(0, split.num, size))
+
+
+def _block_size(split: Split) -> int:
+    return max(1, _BLOCK_BYTES // _example_bytes(split))
 
 
 def _example_bytes(split: Split) -> int:
