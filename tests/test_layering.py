@@ -29,7 +29,7 @@ LEVELS = [
     {"data.scan", "data.sources", "data.stream"},
     {"data"},
     {"defaults"},
-    {"config", "checkpoints", "writers", "plots", "page"},
+    {"config", "checkpoints", "writers", "plots", "page", "captions"},
     {"program", "record", "sweep_table", "latent_plots", "suitability"},
     {"evaluate", "run", "sweep_plots", "compare", "tensorboard"},
     {"log"},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread, imsave
 
-from vae_jax import page, report, writers
+from vae_jax import captions, main, page, report, writers
 from vae_jax.config import check, default
 from vae_jax.errors import UserError
 
@@ -93,7 +93,7 @@ def assert_self_contained(reader):
 
 
 def test_a_page_of_a_run_is_whole_and_needs_nothing(tmp_path):
-    text = write(tmp_path, [member()], pictures=[name.removesuffix(".png") for name in report.PICTURES] + ["curves"])
+    text = write(tmp_path, [member()], pictures=[name.removesuffix(".png") for name in captions.MEMBER])
     assert not re.findall(r"https?://|@import|url\(", text)
     reader = Reader(text)
     assert_self_contained(reader)
@@ -180,6 +180,15 @@ def test_the_same_files_give_the_same_page_and_unfinished_training_is_said(tmp_p
     assert "Training is not complete" in Reader(write(tmp_path, [member()], complete=False)).red
     with pytest.raises(UserError, match="no results to report on"):
         report.write(tmp_path / "nothing")
+
+
+def test_a_command_makes_it_anew(tmp_path, capsys):
+    text = write(tmp_path, [member()])
+    (tmp_path / "report.html").unlink()
+    assert main.run(["main", "--mode=report", f"--workdir={tmp_path}"]) == 0
+    assert (tmp_path / "report.html").read_text() == text
+    assert main.run(["main", "--mode=report", f"--workdir={tmp_path / 'nothing'}"]) == 1
+    assert "no results to report on" in capsys.readouterr().err
 
 
 def test_lists_of_numbers_stay_on_one_line():

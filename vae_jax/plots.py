@@ -203,7 +203,7 @@ def curves(path: Path, rows: list[dict], title: str) -> None:
         for split in ("train", "valid")
     }
     shown = [name for name in panels if found[name, "train"] or found[name, "valid"]]
-    across = min(3, max(1, len(shown)))
+    across = 2 if len(shown) == 4 else min(3, max(1, len(shown)))
     down = max(1, -(-len(shown) // across))
     figure, axes = _figure(3.7 * across, 2.6 * down + 0.3, down, across)
     for axis in axes.flat[len(shown) :]:

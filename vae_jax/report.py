@@ -5,8 +5,8 @@ import base64
 import struct
 from pathlib import Path
 
+from vae_jax import captions, record, sweep_table, writers
 from vae_jax import config as settings
-from vae_jax import record, sweep_table, writers
 from vae_jax.errors import UserError
 from vae_jax.page import SORT, document, tag
 
@@ -16,7 +16,7 @@ NUMBERS = {
     "nll": ("NLL", ".2f", "bound on −log p(x), nats; ± standard error over examples. Lower is better"),
     "bits_per_dim": ("bits per dimension", ".4f", "the same in bits, per value of an example. Lower is better"),
     "elbo": ("ELBO", ".2f", "the looser bound on log p(x), nats: −(distortion + rate). Higher is better"),
-    "distortion": ("distortion", ".2f", "−log p(x|z) at z ~ q(z|x), nats: what reconstruction costs"),
+    "distortion": ("distortion", ".2f", "−log p(x|z) at z ~ q(z|x), or at the code, nats: what reconstruction costs"),
     "rate": ("rate", ".2f", "KL(q(z|x) ‖ p(z)), nats: what the code costs"),
     "mse": ("squared error", ".5f", "of E[x|z] where z is the mean of q(z|x), or the code; mean over values"),
     "active_units": ("active units", "d", "latent units whose posterior mean varies (variance > 0.01)"),
@@ -24,42 +24,6 @@ NUMBERS = {
 }
 KEY = ("nll", "bits_per_dim", "distortion", "rate", "mse", "active_units")
 RANKED = ("elbo", "distortion", "rate", "mse", "active_units")  # of a sweep's members, beside the NLL
-
-SWEEP_PICTURES = {
-    "heat_maps.png": "**The numbers over the sweep.** A ridge of equal colour means that the choice along it does not "
-    "matter; rate and active units say why an NLL is what it is. Trust differences that are larger than the spread "
-    "over seeds.",
-    "rate_distortion.png": "**Rate against distortion.** All points on a grey line have the same ELBO. Members further "
-    "left send less through the code, members lower down reconstruct better; what lies above and to the right of "
-    "another point is worse in both.",
-    "strips.png": "**Samples of each member**, from the same noise in every row: what follows down a column is the "
-    "effect of the sweep alone.",
-}
-CURVES = (
-    "**Training.** Train and valid should move together: where valid turns back while train goes on, the model "
-    "overfits. A rate that falls to zero and stays there is a collapsed posterior. While beta warms up, the distortion "
-    "may rise again: so much the smaller rate costs."
-)
-PICTURES = {
-    "samples.png": "**Samples.** What the model takes for data. Look for variety first and for sharpness second: tiles "
-    "that are all alike mean that the code is not used, broken ones that the codes of the data do not fill the prior.",
-    "reconstructions.png": "**Reconstructions.** Fine noise in the differences is what p(x|z) leaves open; a stroke or "
-    "an object that turns into another is what the code does not carry.",
-    "interpolation.png": "**Interpolation.** Every step should be a plausible example of its own, and change without a "
-    "jump. Two examples on top of one another, each fading, are a path through codes that no data has.",
-    "traversal.png": "**Traversal.** A unit that carries information changes the image along its row; one with a KL "
-    "near zero changes nothing. A row in which one property changes alone is disentangled.",
-    "manifold.png": "**The plane of the code.** Neighbours should look alike; where one kind of example passes into "
-    "another, the model says what it takes to be similar.",
-    "latents.png": "**Codes of test examples.** Labels were not used in training: clusters are what the model found by "
-    "itself. Points far out, or gaps between them, are where samples from the prior and codes of data part.",
-    "rates.png": "**Rate, unit by unit.** How many units are used, and how evenly. Units in grey hold nothing: the "
-    "model leaves them at the prior, and a smaller latent_dim would do.",
-}
-FITTED = (
-    "**Samples: decoded draws from a Gaussian fitted to the training codes.** An autoencoder has no prior of its own; "
-    "this is the simplest one that can be put in its place afterwards."
-)
 
 
 def write(workdir: Path) -> Path:
@@ -77,11 +41,10 @@ def write(workdir: Path) -> Path:
     title, head = _head(stored, results, best)
     body = [head]
     if len(members) > 1:
-        body += [*_ranking(members), *_figures(workdir, SWEEP_PICTURES)]
+        body += [*_ranking(members), *_figures(workdir, captions.SWEEP)]
         body.append(tag("h2", f"The best: {sweep_table.named(best)}"))
     body += _numbers(best, results["eval"], heading=len(members) == 1)
-    fitted = {"samples.png": FITTED} if best["test"]["rate"] is None else {}
-    body += _figures(folder, {"curves.png": CURVES} | PICTURES | fitted)
+    body += _figures(folder, captions.AUTOENCODER if best["test"]["rate"] is None else captions.MEMBER)
     body += _reproduce(stored, results)
     path = workdir / "report.html"
     writers.write_text(path, document(title, tag("main", *body), script=SORT if len(members) > 1 else ""))
