@@ -188,8 +188,17 @@ def test_the_prior_of_a_model_of_ones_own_is_not_known(config, images, tmp_path,
     assert "on the line" in drawn["interpolation"].title and "quantile" in drawn["traversal"].title
 
 
+@pytest.mark.parametrize("num", [1, 3])
+def test_few_test_examples_are_enough(config, images, tmp_path, drawn, num):
+    few = images._replace(test=images.test._replace(rows=images.test.rows[:num]))
+    run = untrained(config, few, tmp_path)
+    pictures.draw_pictures(run, few, tmp_path, "blobs (array)", entry(3), [])
+    assert drawn["reconstructions"].x.shape[:2] == (3, num)
+    assert ("interpolation" in drawn) == (num > 1) and (tmp_path / "latents.png").exists()
+
+
 def test_a_posterior_without_means_has_no_pictures_of_codes(config, images, tmp_path, drawn):
     run = untrained(config, images, tmp_path)
     run.encode = lambda x: (x,)
     pictures.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
-    assert set(drawn) == {"samples", "reconstructions"}
+    assert set(drawn) == {"samples", "reconstructions"} and (tmp_path / "rates.png").exists()

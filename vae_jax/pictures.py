@@ -11,7 +11,7 @@ from vae_jax.errors import UserError
 from vae_jax.latent_pictures import Scene
 from vae_jax.run import Codes, Run
 
-NUM_SAMPLES, NUM_PAIRS, NUM_SHOWN, NUM_CODES = 8, 10, 200, 10_000  # a side; a row; examples looked at; codes drawn
+NUM_SAMPLES, NUM_PAIRS, NUM_SHOWN, NUM_CODES = 8, 10, 40, 10_000  # a side; a row; examples looked at; codes drawn
 
 
 def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: dict, own: list[str]) -> None:
@@ -38,19 +38,18 @@ def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: di
     at = "at one z ~ q(z|x)" if has_rate else "at their codes z"
     _reconstructions(folder / "reconstructions.png", run, reconstruct_rng, x, style, f"E[x|z] {at}", about)
     plots.curves(folder / "curves.png", rows, f"Training curves, nats per example\n{about}")
-    unit_rate = entry["test"].get("unit_rate")
-    unit_rate = None if unit_rate is None else np.array(unit_rate, float)
+    unit_rate, activity = (
+        None if values is None else np.array(values, float)
+        for values in (entry["test"].get("unit_rate"), entry["test"].get("unit_activity"))
+    )
+    if unit_rate is not None:
+        title = f"Rate = {unit_rate.sum():.2f} nats per test example, unit by unit: KL(q(z|x) || p(z))\n{about}"
+        latent_plots.rates(folder / "rates.png", unit_rate, activity, title)
     try:
         codes = _codes(run, dataset, shown)
     except UserError:  # a posterior without a mean, of a model of one's own
         return
-    scene = Scene(run, x, codes, has_rate and "model" not in own, unit_rate, style, about)
-    _latents(folder, scene)
-    if unit_rate is not None:
-        # unit_activity of results.json, of the whole split
-        activity = np.array(entry["test"]["unit_activity"], float)
-        title = f"Rate = {unit_rate.sum():.2f} nats per test example, unit by unit: KL(q(z|x) || p(z))\n{about}"
-        latent_plots.rates(folder / "rates.png", unit_rate, activity, title)
+    _latents(folder, Scene(run, x, codes, has_rate and "model" not in own, unit_rate, style, about))
 
 
 def _codes(run: Run, dataset: Dataset, shown: np.ndarray) -> Codes:

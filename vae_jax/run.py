@@ -66,7 +66,20 @@ class Run:
         return self._decode(self.params, z)
 
     def sample(self, rng: jax.Array, num: int, noise: bool = False) -> jax.Array:
-        """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with `noise`."""
+        """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with `noise`.
+
+        Raises:
+          UserError: a plain autoencoder has no prior, unless one has been fitted to its codes.
+        """
+        if self.model.sample_prior is None:
+            raise UserError(
+                "this model has no prior to sample from: train with model.code_sampler='gaussian_fit', which fits a "
+                "Gaussian to the training codes, or use a VAE"
+            )
+        if self.model.fit_prior is not None and not any(np.any(leaf) for leaf in jax.tree.leaves(self.params["prior"])):
+            raise UserError(
+                "nothing has been fitted to the training codes of these parameters yet: --mode=evaluate does"
+            )
         return self._sample(self.params, rng, num=num, noise=noise)
 
     def reconstruct(self, rng: jax.Array, x) -> jax.Array:
@@ -75,6 +88,8 @@ class Run:
 
     def log_likelihood(self, rng: jax.Array, x, num_samples: int = 5000) -> jax.Array:
         """The importance-weighted lower bound on log p(x) in nats, [B]; uint8 is binarized as in training."""
+        if self.model.log_joint is None:
+            raise UserError("a plain autoencoder gives x no likelihood: its codes have no prior; use a VAE")
         binarize_rng, epsilon = jax.random.split(rng)
         x = jnp.asarray(x)
         if x.dtype == jnp.uint8:
@@ -98,7 +113,7 @@ class Run:
             # The last block is filled up with the last example: one shape, one compilation.
             block = positions[np.minimum(np.arange(start, start + size), len(positions) - 1)]
             posterior = self.encode(self.as_evaluated(dataset, split, block))
-            if not hasattr(posterior, "mean"):
+            if np.ndim(getattr(posterior, "mean", None)) != 2:
                 raise UserError(f"the posterior of this model ({type(posterior).__name__}) has no mean to be its code")
             parts = posterior.mean, getattr(posterior, "logvar", None)
             found.append([None if part is None else np.asarray(part)[: len(positions) - start] for part in parts])
