@@ -16,7 +16,7 @@ def get_config():
     config.data.num_test = 500
     config.data.binarize = "none"
     config.model.encoder = "conv"
-    config.model.channels = (32, 64, 128)
+    config.model.channels = (16, 32, 64)
     config.model.likelihood = "gaussian_optimal_sigma"
     config.hypers.latent_dim = 64
     config.hypers.learning_rate = 0.001

@@ -18,7 +18,7 @@ def state(value):
         "decoder": {"w": jnp.arange(100.0).reshape(2, 50) * value},
     }
     best = Best(jax.tree.map(jnp.copy, params), jnp.float32([-1.5, -2]), jnp.int32([2, 1]))
-    return TrainState(jnp.int32([3, 3]), params, (jnp.zeros((2, 7)),), best, jnp.int32([-1, -1]))
+    return TrainState(jnp.int32([3, 3]), params, (jnp.zeros((2, 7)),), None, best, *(jnp.int32([-1, -1]),) * 2)
 
 
 def abstract():

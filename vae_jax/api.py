@@ -115,8 +115,21 @@ def load(
     _check_saved(program, workdir)
     step, state = restore(program, workdir)
     i = program.members.index(member)
-    chosen = sharding.fetch(population.member(chosen_params(state, which_params(program.config, params)), i))
+    which = which_params(program.config, params)
+    chosen = sharding.fetch(population.member(chosen_params(state, which), i))
+    if program.model.fit_prior is not None:
+        chosen = _with_fitted_prior(chosen, workdir, results, {"member": member, "step": step, "params": which})
     return Run(workdir, program.alone(program.changes[i]), member, chosen, step, results)
+
+
+def _with_fitted_prior(params, workdir: Path, results: dict | None, about: dict):
+    """The parameters with the prior that was fitted to the codes they give, if an evaluation has done that."""
+    evaluated = any(about.items() <= entry.items() for entry in (results or {}).get("members", ()))
+    arrays = writers.read_arrays(workdir / "fitted_prior.npz") if evaluated else {}
+    names = {name: f"{name}/{about['member']}" for name in params["prior"]}
+    if not arrays.keys() >= set(names.values()):
+        return params
+    return params | {"prior": {name: arrays[key] for name, key in names.items()}}
 
 
 def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Program], Dataset, dict]:

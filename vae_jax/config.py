@@ -166,6 +166,26 @@ def _check_together(given: dict) -> None:
             "train.num_epochs goes beyond train.schedule_epochs, where hypers.lr_final_fraction 0 makes the learning "
             "rate 0: start another run, from this one's parameters, with train.init_from"
         )
+    if given["eval.params"] == "ema" and not given["train.ema_decay"]:
+        raise UserError("eval.params is 'ema', but no average is kept: set train.ema_decay, such as 0.999")
+    if given["train.early_stop_epochs"] and given["train.early_stop_epochs"] < given["eval.every_epochs"]:
+        raise UserError(
+            f"train.early_stop_epochs is {given['train.early_stop_epochs']:g}, but a validation comes only every "
+            f"{given['eval.every_epochs']:g} epochs (eval.every_epochs): be at least as patient"
+        )
+    if given["model.name"] == "ae" and given["objective.name"] != "elbo":
+        raise UserError(
+            f"objective.name {given['objective.name']!r} weighs the rate, which model.name 'ae' does not have: use "
+            "objective 'elbo', of which the distortion is left"
+        )
+    if given["model.name"] != "ae" and given["model.code_sampler"] != "none":
+        raise UserError("model.code_sampler is for model.name 'ae': a VAE has a prior to sample from")
+    cycle = given["hypers.beta_cycle_epochs"]
+    if given["train.beta_schedule"] == "cyclic" and given["hypers.beta_warmup_epochs"] >= cycle:
+        raise UserError(
+            f"hypers.beta_warmup_epochs ({given['hypers.beta_warmup_epochs']:g}) is not less than "
+            f"hypers.beta_cycle_epochs ({cycle:g}): beta would never reach its value"
+        )
     if given["eval.params"] == "best" and given["hypers.beta_warmup_epochs"] >= given["train.num_epochs"]:
         raise UserError(
             "eval.params is 'best', but no validation counts before hypers.beta_warmup_epochs "
@@ -203,3 +223,5 @@ def _check_value(name: str, value) -> None:
         raise UserError(f"{name} is {value!r}, expected less than 2**31")
     if name == "hypers.lr_final_fraction" and value > 1:
         raise UserError(f"{name} is {value!r}, expected at most 1")
+    if name == "train.ema_decay" and value >= 1:
+        raise UserError(f"{name} is {value!r}, expected less than 1, such as 0.999")

@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from vae_jax import sweep
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import MODELS
+from vae_jax.models.ae import CODE_SAMPLERS
 from vae_jax.networks import ENCODERS
 from vae_jax.networks.layers import ACTIVATIONS
 from vae_jax.objectives import OBJECTIVES
@@ -47,7 +48,8 @@ def _sections() -> dict[str, ConfigDict]:
             resident="auto",  # "auto" | "yes" | "no": whether the training set lies on the device
         ),
         "model": _section(
-            name="vae",
+            name="vae",  # "vae" | "ae": the plain autoencoder
+            code_sampler="none",  # "none" | "gaussian_fit": how an autoencoder is sampled
             encoder="mlp",  # "mlp" | "conv"; the decoder mirrors it
             hidden=(200, 200),  # layer sizes of an mlp
             channels=(32, 64),  # of each level of a conv; every level halves the image
@@ -70,10 +72,10 @@ def _sections() -> dict[str, ConfigDict]:
             beta=1.0,  # weight of the rate
             beta_warmup_epochs=5.0,  # beta rises linearly from 0 over so many epochs
             beta_cycle_epochs=20.0,  # and does so again after so many, with train.beta_schedule "cyclic"
-            free_bits_unit_batch_mean=0.1,  # nats of each unit's rate, averaged over the batch, that are free (free_bits)
-            capacity=25.0,  # nats that the rate is drawn to (capacity)
+            free_bits_unit_batch_mean=0.1,  # nats of every unit that cost nothing (objective free_bits)
+            capacity=25.0,  # nats that the rate is drawn to (objective capacity)
             capacity_warmup_epochs=50.0,  # the capacity rises linearly from 0 over so many epochs
-            gamma=100.0,  # weight of the rate's distance from the capacity
+            gamma=100.0,  # weight of the distance of the rate from it
             latent_dim=50,
             learning_rate=3e-3,  # before warm-up and decay
             lr_warmup_epochs=1.0,  # the learning rate rises linearly from 0 over so many epochs
@@ -97,7 +99,7 @@ def _sections() -> dict[str, ConfigDict]:
         "eval": _section(
             every_epochs=1.0,  # validation during training
             nll_samples=500,  # importance samples per example at the end
-            # The parameters that are evaluated and loaded: "last", "ema" (their moving average), "best" (by validation),
+            # The parameters that are evaluated and loaded: "last", "ema" (their average), "best" (by validation),
             # or "auto": best with early stopping, else the average where there is one, else the last.
             params="auto",
             seed=0,  # of the evaluation noise and the binarization of valid and test
@@ -119,6 +121,7 @@ CHOICES = {
     "model.name": tuple(MODELS),
     "model.encoder": tuple(ENCODERS),
     "model.activation": tuple(ACTIVATIONS),
+    "model.code_sampler": tuple(CODE_SAMPLERS),
     "model.likelihood": tuple(LIKELIHOODS),
     "objective.name": tuple(OBJECTIVES),
     "train.optimizer": tuple(OPTIMIZERS),

@@ -17,6 +17,12 @@ class Gaussian(NamedTuple):
     logvar: jax.Array
 
 
+class Point(NamedTuple):
+    """All the mass at one value: the posterior of a deterministic code."""
+
+    mean: jax.Array
+
+
 def sample(q: Gaussian, eps: jax.Array) -> jax.Array:
     """The reparameterization z = mean + sigma * eps: the noise comes from outside, so z has a gradient."""
     return q.mean + jnp.exp(0.5 * q.logvar) * eps

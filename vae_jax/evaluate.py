@@ -15,12 +15,13 @@ from vae_jax.program import Program
 
 
 class Evaluation(NamedTuple):
-    """What a split of n examples gives, for N members, on the host."""
+    """What a split of n examples gives, for N members, on the host. What a model has not is None."""
 
-    log_p: np.ndarray  # the importance-weighted bound  [N, n]
+    log_p: np.ndarray | None  # the importance-weighted bound  [N, n]
     distortion: np.ndarray  # [N, n]
-    rate: np.ndarray  # summed over units  [N, n]
-    unit_rate: np.ndarray  # mean over examples, per unit  [N, Z]
+    rate: np.ndarray | None  # summed over units  [N, n]
+    squared_error: np.ndarray | None  # mean over values, at the posterior's mean  [N, n]
+    unit_rate: np.ndarray | None  # mean over examples, per unit  [N, Z]
     activity: np.ndarray | None  # variance of the posterior means, per unit  [N, Z]; None without such means
 
 
@@ -57,20 +58,25 @@ class _Total:
     """Evaluations of blocks, put together."""
 
     def __init__(self):
-        self.per_example, self.sums = [], None
+        self.per_example, self.sums = [], {}
 
     def add(self, bound: Bound, num: int) -> None:
         bound = jax.tree.map(lambda leaf: leaf[:, :num], sharding.fetch(bound))
-        self.per_example.append((bound.log_p, bound.distortion, bound.rate.sum(-1)))
-        means = getattr(bound.posterior, "mean", None)
-        values = [bound.rate] if means is None else [bound.rate, means, np.square(means, dtype=np.float64)]
-        sums = [v.sum(1, dtype=np.float64) for v in values]
-        self.sums = sums if self.sums is None else [a + b for a, b in zip(self.sums, sums, strict=True)]
+        rate = None if bound.rate is None else bound.rate.sum(-1)
+        self.per_example.append((bound.log_p, bound.distortion, rate, bound.squared_error))
+        values = {"rate": bound.rate, "mean": getattr(bound.posterior, "mean", None)}
+        if values["mean"] is not None:
+            values["square"] = np.square(values["mean"], dtype=np.float64)
+        sums = {name: v.sum(1, dtype=np.float64) for name, v in values.items() if v is not None}
+        self.sums = {name: total + self.sums.get(name, 0.0) for name, total in sums.items()}
 
     def result(self, num: int) -> Evaluation:
-        joined = (np.concatenate(parts, axis=1) for parts in zip(*self.per_example, strict=True))
-        unit_rate, *moments = self.sums
-        return Evaluation(*joined, unit_rate / num, latents.unit_activity(*moments, num) if moments else None)
+        columns = zip(*self.per_example, strict=True)
+        joined = (None if parts[0] is None else np.concatenate(parts, axis=1) for parts in columns)
+        unit_rate = self.sums["rate"] / num if "rate" in self.sums else None
+        has_means = "mean" in self.sums
+        activity = latents.unit_activity(self.sums["mean"], self.sums["square"], num) if has_means else None
+        return Evaluation(*joined, unit_rate, activity)
 
 
 @lru_cache(maxsize=2)  # the parts of a sweep that share their steps share what is compiled
@@ -81,6 +87,40 @@ def _block(evaluate_step: Callable) -> Callable:
         return population.lift(one)(params, hypers)
 
     return block
+
+
+def fit_prior(program: Program, params, split: Split, check: Callable = lambda: None):
+    """`params` [N, ...] with the prior fitted to the codes of a whole split, the binarization of train drawn once."""
+    evaluation = program.config.eval
+    mesh = sharding.make_mesh(population.size(program.hypers), evaluation.batch_size)
+    params, hypers = (sharding.place(mesh, tree, "member") for tree in (params, program.hypers))
+    total = outer = 0.0
+    for start in range(0, split.num, evaluation.batch_size):
+        positions = np.minimum(np.arange(start, start + evaluation.batch_size), split.num - 1)
+        x = sharding.place(mesh, split.take(positions).reshape(len(positions), -1), "data")
+        where = sharding.place(mesh, positions.astype(np.int32), "data")
+        codes = sharding.fetch(_codes(program.steps.evaluate)(params, hypers, x, where))
+        codes = codes[:, : split.num - start].astype(np.float64)
+        total, outer = total + codes.sum(1), outer + np.einsum("nbi,nbj->nij", codes, codes)
+        check()
+    mean = total / split.num
+    covariance = outer / split.num - np.einsum("ni,nj->nij", mean, mean)
+    moments = sharding.place(mesh, (mean.astype(np.float32), covariance.astype(np.float32)), "member")
+    return _fit(program.model.fit_prior)(params, *moments)
+
+
+@lru_cache(maxsize=2)
+def _codes(evaluate_step: Callable) -> Callable:
+    def codes(params, hypers, x, positions):
+        one = lambda params, hypers: evaluate_step(params, hypers, x, positions, "train", 1, 1).posterior.mean  # noqa: E731
+        return population.lift(one)(params, hypers)
+
+    return jax.jit(codes)
+
+
+@lru_cache(maxsize=2)
+def _fit(fit: Callable) -> Callable:
+    return jax.jit(population.lift(fit))
 
 
 def sample(program: Program, params, seed: int, num: int) -> np.ndarray:
@@ -102,24 +142,26 @@ def _sample(sample_step: Callable) -> Callable:
 
 def summarize(program: Program, evaluation: Evaluation, num_samples: int) -> list[dict]:
     """The numbers of a split for every member, in nats per example; `nll_stderr` is over examples."""
-    size = len(evaluation.log_p)
+    size = len(evaluation.distortion)
     return [_summarize_member(program, population.member(evaluation, i), num_samples) for i in range(size)]
 
 
 def _summarize_member(program: Program, one: Evaluation, num_samples: int) -> dict:
-    n = len(one.log_p)
-    distortion, rate = (values.mean(dtype=np.float64) for values in (one.distortion, one.rate))
-    nll = -one.log_p.mean(dtype=np.float64)
+    n = len(one.distortion)
+    mean = lambda values: None if values is None else float(values.mean(dtype=np.float64))  # noqa: E731
+    distortion, rate, log_p = mean(one.distortion), mean(one.rate), mean(one.log_p)
+    known = log_p is not None
     return {
         "num_examples": n,
-        "elbo": float(-(distortion + rate)),
-        "distortion": float(distortion),
-        "rate": float(rate),
-        "nll": float(nll),
-        "nll_stderr": float(one.log_p.std(ddof=1, dtype=np.float64) / np.sqrt(n)) if n > 1 else None,
-        "nll_samples": num_samples,
-        "active_units": None if one.activity is None else latents.active_units(one.activity),
-        "bits_per_dim": float(nll / (np.prod(program.example_shape) * np.log(2))) if program.is_mass else None,
+        "elbo": -(distortion + rate) if known else None,
+        "distortion": distortion,
+        "rate": rate,
+        "nll": -log_p if known else None,
+        "nll_stderr": float(one.log_p.std(ddof=1, dtype=np.float64) / np.sqrt(n)) if known and n > 1 else None,
+        "nll_samples": num_samples if known else None,
+        "mse": mean(one.squared_error),
+        "active_units": latents.active_units(one.activity) if known and one.activity is not None else None,
+        "bits_per_dim": -log_p / (np.prod(program.example_shape) * np.log(2)) if known and program.is_mass else None,
         "unit_rate": _rounded(one.unit_rate),
         "unit_activity": _rounded(one.activity),
     }

@@ -71,7 +71,7 @@ class Log:
                 values = {name: float(v[:-1].mean(dtype=np.float64)) for name, v in parts.items() if len(v) > 1}
             if values and not 0 <= stopped < begin and not 0 <= self.stopped_at[i] <= begin:
                 self.row(end, "train", i, values)
-                shown.append((values["loss"], values.get("elbo", -values["loss"])))
+                shown.append((values["loss"], values.get("elbo")))
         now, before = time.monotonic(), self.clock
         self.clock = now
         pace = (end - begin) * self.program.config.train.batch_size * len(self.program.members) / (now - before)

@@ -9,7 +9,7 @@ from vae_jax import config as settings
 from vae_jax import population, record, report, sharding, sweep_plots, sweep_table, tensorboard, writers
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
-from vae_jax.evaluate import Evaluation, make_evaluate, sample, summarize
+from vae_jax.evaluate import Evaluation, fit_prior, make_evaluate, sample, summarize
 from vae_jax.pictures import draw_pictures
 from vae_jax.program import Program, chosen_params, which_params
 from vae_jax.run import Run
@@ -29,7 +29,7 @@ class Outcome:
 
     def __init__(self, workdir: Path, description: dict, dataset: Dataset, check: Callable, resume: bool):
         self.workdir, self.description, self.dataset, self.check = workdir, description, dataset, check
-        self.images, self.params, self.programs = {}, {}, []
+        self.images, self.params, self.fitted, self.programs = {}, {}, {}, []
         self.resume = resume
         self.stored = (writers.read_json(workdir / "results.json") if resume else None) or {}
         self.examples = writers.read_arrays(workdir / "examples.npz") if self.stored else {}
@@ -45,10 +45,14 @@ class Outcome:
         if all(entry["diverged_at"] is not None for entry in about) and not program.name:
             raise_diverged(about, self.workdir)
         params = chosen_params(state, which_params(program.config))
+        if program.model.fit_prior is not None:
+            params = fit_prior(program, params, self.dataset.train, self.check)
+            fitted = sharding.fetch(params["prior"])
+            self.fitted |= {f"{name}/{m}": a[i] for i, m in enumerate(members) for name, a in fitted.items()}
         stored = self._stored(about)
         numbers = stored or self._evaluate(program, params)
         self.entries |= {entry["member"]: entry | n for entry, n in zip(about, numbers, strict=True)}
-        if program.name or len(members) > 1:  # a single run has no strips to compare
+        if (program.name or len(members) > 1) and program.model.sample_prior:  # a single run has no strips to compare
             self.images |= dict(zip(members, sample(program, params, evaluation.seed, NUM_IN_STRIP), strict=False))
         self.programs.append(program)
         best = sweep_table.best(self._members())
@@ -63,12 +67,16 @@ class Outcome:
         for name in ("valid", "test"):
             split = getattr(self.dataset, name)
             who = "" if len(program.members) == 1 else f" x {len(program.members)} members"
-            say(f"evaluating {name}: {split.num:,} examples x {num_samples:,} importance samples{who}")
+            samples = "" if program.model.log_joint is None else f" x {num_samples:,} importance samples"
+            say(f"evaluating {name}: {split.num:,} examples{samples}{who}")
             found = evaluate(params, split, name, num_samples, self.check)
             numbers.append([{name: row} for row in summarize(program, found, num_samples)])
         for i, member in enumerate(program.members):
             one: Evaluation = population.member(found, i)
-            self.examples |= {f"log_p/{member}": one.log_p, f"elbo/{member}": -(one.distortion + one.rate)}
+            known = {"distortion": one.distortion}
+            if one.log_p is not None:
+                known = {"log_p": one.log_p, "elbo": -(one.distortion + one.rate)}
+            self.examples |= {f"{name}/{member}": values for name, values in known.items()}
         return [valid | test for valid, test in zip(*numbers, strict=True)][: len(program.members)]
 
     def _stored(self, about: list[dict]) -> list[dict] | None:
@@ -76,7 +84,8 @@ class Outcome:
         entries = {entry["member"]: entry for entry in self.stored.get("members", ())}
         found = [entries.get(entry["member"], {}) for entry in about]
         current = self.stored.get("eval") == self.settings and all(
-            f.get("step") == entry["step"] and f"log_p/{entry['member']}" in self.examples
+            (f.get("step"), f.get("params")) == (entry["step"], entry["params"])
+            and any(f"{name}/{entry['member']}" in self.examples for name in ("log_p", "distortion"))
             for f, entry in zip(found, about, strict=True)
         )
         return [{split: f[split] for split in ("valid", "test")} for f in found] if current else None
@@ -101,6 +110,8 @@ class Outcome:
             "members": members,
         }
         writers.write_arrays(self.workdir / "examples.npz", self.examples)
+        if self.fitted:
+            writers.write_arrays(self.workdir / "fitted_prior.npz", self.fitted)
         writers.write_json(self.workdir / "results.json", results)
         return results
 
@@ -112,8 +123,7 @@ class Outcome:
         members = self._members()
         self.examples = {name: a for name, a in self.examples.items() if int(name.split("/")[1]) in self.entries}
         done = all(
-            entry["step"] >= program.total_steps
-            or all(has_ended(self.entries[i]) for i in program.members)
+            entry["step"] >= program.total_steps or all(has_ended(self.entries[i]) for i in program.members)
             for program in self.programs
             for entry in [self.entries[program.members[0]]]
         )
@@ -145,12 +155,13 @@ class Outcome:
         folder, about = self.workdir, record.dataset_name(self.description)
         if len(members) > 1:
             title = f"{about}, {len(members)} members, epoch {self.entries[best]['epoch']:.4g}"
-            sweep_plots.rate_distortion(self.workdir / "rate_distortion.png", members, f"{title}, test")
+            if any(sweep_table.metric_of(member, "test", "rate") >= 0 for member in members):
+                sweep_plots.rate_distortion(self.workdir / "rate_distortion.png", members, f"{title}, test")
             sweep_plots.heat_maps(self.workdir / "heat_maps.png", members, f"{title}, test")
-            images = np.stack([self.images[member["member"]] for member in members])
-            sweep_plots.strips(
-                self.workdir / "strips.png", members, images, f"E[x|z], the same z ~ p(z) noise in every row\n{title}"
-            )
+            if sampled := [member for member in members if member["member"] in self.images]:
+                images = np.stack([self.images[member["member"]] for member in sampled])
+                title = f"E[x|z], the same z ~ p(z) noise in every row\n{title}"
+                sweep_plots.strips(self.workdir / "strips.png", sampled, images, title)
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
         draw_pictures(run, self.dataset, folder, about, self.entries[best], own)
@@ -211,8 +222,15 @@ def print_summary(results: dict, workdir: Path) -> None:
 
 
 def _line(n: dict) -> str:
+    """The numbers of a split that there are."""
     error = "" if n["nll_stderr"] is None else f" +- {n['nll_stderr']:.2f}"
-    text = f"NLL {n['nll']:.2f}{error} nats ({n['nll_samples']} samples), ELBO {n['elbo']:.2f}"
-    text += f", distortion {n['distortion']:.2f}, rate {n['rate']:.2f}"
-    text += "" if n["active_units"] is None else f", {n['active_units']} active units"
-    return text + ("" if n["bits_per_dim"] is None else f", {n['bits_per_dim']:.4f} bits per dimension")
+    parts = {
+        "nll": f"NLL {{:.2f}}{error} nats ({n['nll_samples']} samples)",
+        "elbo": "ELBO {:.2f}",
+        "distortion": "distortion {:.2f}",
+        "rate": "rate {:.2f}",
+        "active_units": "{} active units",
+        "bits_per_dim": "{:.4f} bits per dimension",
+        "mse": "squared error {:.4f} per value",
+    }
+    return ", ".join(form.format(n[name]) for name, form in parts.items() if n[name] is not None)

@@ -16,7 +16,7 @@ from vae_jax.errors import UserError
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import make_model
 from vae_jax.objectives import make_objective
-from vae_jax.step import Steps, make_steps
+from vae_jax.step import Steps, averaged, make_steps
 from vae_jax.types import Hypers, Model, Objective, TrainState
 
 
@@ -48,20 +48,32 @@ class Program(NamedTuple):
     def latent_dim(self) -> int:
         """The width of the model's z."""
         hypers = population.member(self.hypers, 0)
-        params = jax.eval_shape(self.steps.init, hypers).params
-        return jax.eval_shape(self.model.sample_prior, params, jax.random.key(0), hypers).shape[-1]
+        params, x = jax.eval_shape(self.steps.init, hypers).params, np.zeros(self.example_shape, np.float32)
+        return jax.eval_shape(self.model.draw, params, x, jax.random.key(0), hypers).z.shape[-1]
+
+
+def which_params(config: ConfigDict, params: str | None = None) -> str:
+    """What `params`, by default the config's eval.params, stands for: "last", "ema" or "best"."""
+    params = params or config.eval.params
+    if params not in ("auto", "last", "ema", "best"):
+        raise UserError(f"params is {params!r}, expected 'auto', 'last', 'ema' or 'best'")
+    if params == "auto":
+        return "best" if config.train.early_stop_epochs else "ema" if config.train.ema_decay else "last"
+    return params
 
 
 def chosen_params(state: TrainState, which: str):
-    """The parameters [N, ...] that eval.params names: "last", or "best" by validation after beta's warm-up.
+    """The parameters [N, ...] called "last", "ema", or "best": by validation after beta's warm-up.
 
     Raises:
-      UserError: no validation has counted yet.
+      UserError: no validation has counted yet; no average is kept.
     """
-    if which not in ("last", "best"):
-        raise UserError(f"params is {which!r}, expected 'last' or 'best'")
     if which == "last":
         return state.params
+    if which == "ema":
+        if state.average is None:
+            raise UserError("no average of the parameters was kept: params 'ema' needs train.ema_decay")
+        return state.average
     if np.all((sharding.fetch(state.best.step) < 0) & (sharding.fetch(state.diverged_at) < 0)):
         raise UserError(
             "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs are over; "
@@ -69,7 +81,7 @@ def chosen_params(state: TrainState, which: str):
         )
     # A member that diverged before its first validation has only its last good parameters.
     choose = jax.vmap(lambda step, best, last: jax.tree.map(lambda a, b: jnp.where(step < 0, b, a), best, last))
-    return choose(state.best.step, state.best.params, state.params)
+    return choose(state.best.step, state.best.params, averaged(state))
 
 
 def make_program(
@@ -93,15 +105,24 @@ def make_program(
         settings.single(config, changes), np.zeros(jnp.shape(x_mean)), num_train, model, objective
     )
     support = None if model else LIKELIHOODS[config.model.likelihood](config.model).support
-    parts = (
-        model or make_model(config.model, x_mean, population.width(hypers)),
-        objective or make_objective(config.objective),
-    )
+    named = lambda dtype: make_model(config.model, x_mean, population.width(hypers), dtype)  # noqa: E731
+    dtype = None if config.train.dtype == "float32" else config.train.dtype
+    if model is not None and dtype:
+        raise UserError(
+            "train.dtype is for the models that config.model names: a model of your own computes as it does"
+        )
+    one = model or named(None)
     steps_per_epoch = num_train / config.train.batch_size
     return Program(
         config=config,
-        model=parts[0],
-        steps=make_steps(config, *parts, steps_per_epoch),
+        model=one,
+        steps=make_steps(
+            config,
+            one,
+            objective or make_objective(config.objective),
+            steps_per_epoch,
+            trained=named(dtype) if dtype else None,
+        ),
         hypers=hypers,
         members=list(range(len(changes))),
         changes=changes,

@@ -16,9 +16,9 @@ from vae_jax import writers
 
 BETA, LATENT_DIM, SEED = "hypers.beta", "hypers.latent_dim", "hypers.seed"
 METRICS = ("num_examples", "elbo", "distortion", "rate", "nll", "nll_stderr", "nll_samples")
-METRICS += ("active_units", "bits_per_dim")
+METRICS += ("mse", "active_units", "bits_per_dim")
 LISTED = ("nll", "elbo", "distortion", "rate", "active_units")  # on the terminal, where there is room
-NAMES = {"nll": "NLL", "elbo": "ELBO", "active_units": "active units"}
+NAMES = {"nll": "NLL", "elbo": "ELBO", "distortion": "distortion", "active_units": "active units"}
 HIGHER_IS_BETTER = ("elbo", "active_units")
 LINE_WIDTH, MOST_LINES = 110, 20  # characters, beyond which a table continues below; lines of a list of members
 
@@ -100,8 +100,8 @@ def cells(members: list[dict], split: str, metric: str) -> Cells:
 
 def ranking(members: list[dict], metric: str = "nll") -> tuple[str, list[dict]]:
     """(the metric, the members that have not diverged, from the best to the worst by it on validation data, never
-    on test data). The ELBO takes the place of a metric that no member has."""
-    for name in (metric, "elbo"):
+    on test data). The ELBO takes the place of a metric that no member has, and of that the distortion."""
+    for name in (metric, "elbo", "distortion"):
         sign = -1 if name in HIGHER_IS_BETTER else 1
         scored = [(sign * metric_of(m, "valid", name), m) for m in members if m["diverged_at"] is None]
         if any(math.isfinite(score) for score, _ in scored):
@@ -147,8 +147,8 @@ def text(members: list[dict]) -> str:
     """The sweep on a terminal: the table, the best member by validation, the diverged ones."""
     metric, ranked = ranking(members)
     lost = [member for member in members if member["diverged_at"] is not None]
-    known = any(math.isfinite(metric_of(member, "test", "nll")) for member in members)
-    table = cells(members, "test", "nll" if known else "elbo")
+    has = lambda name: any(math.isfinite(metric_of(member, "test", name)) for member in members)  # noqa: E731
+    table = cells(members, "test", next(filter(has, ("nll", "elbo")), "distortion"))
     if table.column is None:
         lines = _list(members, ranked)
     else:  # mostly empty where the fields were not crossed

@@ -81,8 +81,6 @@ def write_pictures(workdir: Path, programs: list[Program], steps: dict[int, int]
     for program in programs:
         if not any(_folder(workdir, program, program.members[0]).glob("*.scalars")):
             Events(workdir, program)
-    for old in (workdir / "tensorboard").rglob("*.pictures"):
-        old.unlink()
     for member, step in steps.items():
         folder = workdir / "members" / str(member)
         if folder.exists():

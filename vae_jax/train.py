@@ -17,6 +17,7 @@ from vae_jax.data import Dataset, stream
 from vae_jax.evaluate import make_evaluate, summarize
 from vae_jax.log import Log
 from vae_jax.program import Program, device_memory
+from vae_jax.step import averaged
 from vae_jax.types import TrainState
 from vae_jax.writers import say
 
@@ -80,8 +81,8 @@ def _train_chunk(train_step: Callable, shared_data: bool, mesh) -> Callable:
 
 
 @functools.lru_cache(maxsize=2)
-def _keep_best(keep_best: Callable) -> Callable:
-    return jax.jit(population.lift(keep_best), donate_argnums=0)
+def _judge(judge: Callable) -> Callable:
+    return jax.jit(population.lift(judge), donate_argnums=0)
 
 
 def is_resident(config, dataset: Dataset) -> bool:
@@ -95,7 +96,7 @@ def is_resident(config, dataset: Dataset) -> bool:
 def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, params=None) -> TrainState:
     """Trains to the end, from the newest checkpoint in `workdir` or else from `params` or a fresh start.
 
-    The end comes early when every member's loss has diverged.
+    The end comes early when every member's loss has diverged, or its validation has not improved for too long.
 
     Raises:
       Interrupted: a signal came; the chunk was finished and saved.
@@ -110,12 +111,14 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
     start, state = restore(program, workdir, mesh, set_aside=True) or (0, initial_state(program, params, mesh))
     log = Log(workdir, program, start)
     bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
-    log.diverged_at = sharding.fetch(state.diverged_at)[: len(program.members)]
+    log.diverged_at, log.stopped_at = (
+        sharding.fetch(at)[: len(program.members)] for at in (state.diverged_at, state.stopped_at)
+    )
     validation, saving = (
         program.interval(every) for every in (config.eval.every_epochs, config.checkpoint.every_epochs)
     )
     before = start - program.steps_per_call
-    if not bounds or (is_due(before, start, validation, saving) and np.all(log.diverged_at >= 0)):
+    if not bounds or (is_due(before, start, validation, saving) and log.nobody_runs()):
         return state
     say(f"{workdir}: training {_what(program)} from step {start:,} to {program.total_steps:,} on {_where(mesh)}")
     store = sharding.place(mesh, stream.store(dataset.train)) if resident else None
@@ -132,7 +135,7 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
                 state = validate(program, evaluate, hypers, state, dataset, end, log, mesh)
             if is_due(begin, end, validation, saving):
                 log.flush()  # and only then look, so that a run which was interrupted ends at the same step
-                last |= bool(np.all(log.diverged_at >= 0))
+                last |= log.nobody_runs()
             signum = stop.arrived()
             if last or signum or is_due(begin, end, saving):
                 log.flush()
@@ -193,7 +196,8 @@ def initial_state(program: Program, params=None, mesh=None) -> TrainState:
         size = population.size(program.hypers)
         params = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (size, *np.shape(leaf))), params)
         params = sharding.place(mesh, params, "member")
-        state = state._replace(params=params, best=state.best._replace(params=params))
+        average = None if state.average is None else params
+        state = state._replace(params=params, average=average, best=state.best._replace(params=params))
     # A donated state must own each of its buffers.
     return jax.tree.map(jnp.copy, state)
 
@@ -205,9 +209,14 @@ def chunk_bounds(start: int, total: int, steps_per_call: int) -> list[tuple[int,
 
 
 def validate(program, evaluate, hypers, state, dataset, step: int, log: Log, mesh) -> TrainState:
-    """Logs the ELBO of the validation split, at beta = 1, and keeps the best parameters."""
-    numbers = summarize(program, evaluate(state.params, dataset.valid, "valid", 1), 1)
+    """Logs the ELBO of the validation split, at beta = 1, keeps the best parameters and stops who no longer learns."""
+    numbers = summarize(program, evaluate(averaged(state), dataset.valid, "valid", 1), 1)
     for i, values in enumerate(numbers[: len(program.members)]):
-        log.row(step, "valid", i, {k: values[k] for k in ("elbo", "distortion", "rate", "active_units")})
-    elbo = sharding.place(mesh, np.asarray([values["elbo"] for values in numbers], np.float32), "member")
-    return _keep_best(program.steps.keep_best)(state, hypers, elbo)
+        if log.stopped_at[i] < 0:
+            log.row(step, "valid", i, {k: values[k] for k in ("elbo", "distortion", "rate", "active_units")})
+    # Without a rate the distortion is all there is to judge by.
+    elbo = [-values["distortion"] if values["elbo"] is None else values["elbo"] for values in numbers]
+    elbo = sharding.place(mesh, np.asarray(elbo, np.float32), "member")
+    state = _judge(program.steps.judge)(state, hypers, elbo)
+    log.stopped_at = sharding.fetch(state.stopped_at)[: len(program.members)]
+    return state

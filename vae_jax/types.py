@@ -23,11 +23,14 @@ class Example(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """What one posterior draw z ~ q(z|x) of one example is worth, in nats."""
+    """What one posterior draw z ~ q(z|x) of one example is worth, in nats.
+
+    A deterministic code has no density: rate and log_w are then None, and every draw is the same.
+    """
 
     distortion: jax.Array  # -log p(x|z), observed values only  []
-    rate: jax.Array  # KL(q(z|x) || p(z)) per latent unit, analytic where it is known  [Z]
-    log_w: jax.Array  # log p(x, z) - log q(z|x): the log of an importance weight  []
+    rate: jax.Array | None  # KL(q(z|x) || p(z)) per latent unit, analytic where it is known  [Z]
+    log_w: jax.Array | None  # log p(x, z) - log q(z|x): the log of an importance weight  []
     z: Any  # the draw  [Z]
     posterior: Any  # the parameters of q(z|x)
 
@@ -52,15 +55,20 @@ class Likelihood(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Pure functions of one example. `params` has the top-level keys encoder, decoder and prior."""
+    """Pure functions of one example. `params` has the top-level keys encoder, decoder and prior.
+
+    log_q and log_joint are None where z has no density, sample_prior where nothing says how codes are distributed.
+    """
 
     init: Callable  # (rng, hypers) -> params
     encode: Callable  # (params, x, hypers) -> posterior
-    log_q: Callable  # (params, x, z, hypers) -> []: log q(z|x) of any z, not only the drawn one
-    log_joint: Callable  # (params, x, z, hypers) -> []: log p(x, z)
+    log_q: Callable | None  # (params, x, z, hypers) -> []: log q(z|x) of any z, not only the drawn one
+    log_joint: Callable | None  # (params, x, z, hypers) -> []: log p(x, z)
     draw: Callable  # (params, x, rng, hypers, path_weight=None) -> Draw
     decode: Callable  # (params, z, rng=None) -> mean of p(x|z), or a sample of it when rng is given
-    sample_prior: Callable  # (params, rng, hypers) -> z
+    sample_prior: Callable | None  # (params, rng, hypers) -> z
+    # (params, mean [Z], covariance [Z, Z]) of the training set's codes -> params; for what is fitted after training
+    fit_prior: Callable | None = None
 
 
 class Objective(NamedTuple):
@@ -71,7 +79,7 @@ class Objective(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The parameters with the highest validation ELBO so far."""
+    """The parameters with the highest validation ELBO so far: averaged ones where there is an average."""
 
     params: Params
     valid_elbo: jax.Array  # [], -inf until the first validation that counts
@@ -84,5 +92,7 @@ class TrainState(NamedTuple):
     step: jax.Array  # [] int32: steps taken
     params: Params
     opt_state: Any
+    average: Params | None  # the exponential moving average of params; None without train.ema_decay
     best: Best
     diverged_at: jax.Array  # [] int32: the first step whose loss or gradient was not finite, else -1
+    stopped_at: jax.Array  # [] int32: the step after which no training was worth it (early stopping), else -1

@@ -158,11 +158,11 @@ class Progress:
 
             self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
 
-    def update(self, step: int, epoch: float, shown: list[tuple[float, float]], examples_per_s: float) -> None:
-        """`shown`: (loss, elbo) of every member that has not diverged."""
+    def update(self, step: int, epoch: float, shown: list[tuple[float, float | None]], examples_per_s: float) -> None:
+        """`shown`: (loss, elbo) of every member that still learns; its elbo is None where there is no rate."""
         losses, elbos = zip(*shown, strict=True)
-        pace = f"{examples_per_s:,.0f} examples/s"
-        text = f"{self.name}epoch {epoch:.1f}  loss {_range(losses)}  elbo {_range(elbos)}  {pace}"
+        elbo = "" if None in elbos else f"  elbo {_range(elbos)}"
+        text = f"{self.name}epoch {epoch:.1f}  loss {_range(losses)}{elbo}  {examples_per_s:,.0f} examples/s"
         if self.bar is not None:
             self.bar.set_description_str(text, refresh=False)
             self.bar.update(step - self.bar.n)

@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.models import batch_size, draw_batch
-from vae_jax.types import Example, Hypers, Model, Params
+from vae_jax.types import Draw, Example, Hypers, Model, Params
 
 
 class Bound(NamedTuple):
-    """Estimates per example, in nats; B examples."""
+    """Estimates per example, in nats; B examples. What a deterministic code has not is None."""
 
-    log_p: jax.Array  # the K-sample bound  [B]
+    log_p: jax.Array | None  # the K-sample bound  [B]
     distortion: jax.Array  # mean over the K samples  [B]
-    rate: jax.Array  # per latent unit  [B, Z]
+    rate: jax.Array | None  # per latent unit  [B, Z]
+    squared_error: jax.Array | None  # mean over values of (x - E[x|z])^2 at the posterior's mean  [B]
     posterior: Any  # the parameters of q(z|x)  [B, ...]
 
 
@@ -38,22 +39,42 @@ def bound(
     Memory does not grow with `num_samples`: a running log-sum-exp is carried. Sample k of the example at
     index `positions[b]` has its own noise, so the result depends on neither block nor step size.
     """
-    steps = -(-num_samples // samples_per_step)
+    one = jax.eval_shape(lambda: draw_batch(model, params, x, key, positions, jnp.arange(1), hypers))
+    if one.log_w is None:
+        num_samples = samples_per_step = 1  # every draw of a deterministic code is the same
 
-    def add(total, step):
+    def add(total: Draw, step):
         samples = step * samples_per_step + jnp.arange(samples_per_step)
         draw = draw_batch(model, params, x, key, positions, samples, hypers)
         used = samples < num_samples  # the last step may be partly beyond K
+        distortion = total.distortion + jnp.sum(jnp.where(used, draw.distortion, 0.0), axis=1)
+        if draw.log_w is None:
+            return total._replace(distortion=distortion), None
         log_w = jnp.where(used, draw.log_w, -jnp.inf)
-        return (
-            jnp.logaddexp(total[0], jax.nn.logsumexp(log_w, axis=1)),
-            total[1] + jnp.sum(jnp.where(used, draw.distortion, 0.0), axis=1),
-            total[2] + jnp.sum(jnp.where(used[:, None], draw.rate, 0.0), axis=1),
+        return total._replace(
+            distortion=distortion,
+            log_w=jnp.logaddexp(total.log_w, jax.nn.logsumexp(log_w, axis=1)),
+            rate=total.rate + jnp.sum(jnp.where(used[:, None], draw.rate, 0.0), axis=1),
         ), None
 
-    one = jax.eval_shape(lambda: draw_batch(model, params, x, key, positions, jnp.arange(1), hypers))
     zeros = jnp.zeros(batch_size(x))
-    start = (zeros - jnp.inf, zeros, jnp.zeros((len(zeros), one.rate.shape[-1])))
-    (log_w, distortion, rate), _ = jax.lax.scan(add, start, jnp.arange(steps))
+    start = Draw(zeros, None, None, None, None)
+    if one.log_w is not None:
+        start = start._replace(log_w=zeros - jnp.inf, rate=jnp.zeros((len(zeros), one.rate.shape[-1])))
+    total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // samples_per_step)))
     posterior = jax.vmap(lambda x: model.encode(params, x, hypers))(x)
-    return Bound(log_w - jnp.log(num_samples), distortion / num_samples, rate / num_samples, posterior)
+    return Bound(
+        log_p=None if total.log_w is None else total.log_w - jnp.log(num_samples),
+        distortion=total.distortion / num_samples,
+        rate=None if total.rate is None else total.rate / num_samples,
+        squared_error=_squared_error(model, params, x, posterior),
+        posterior=posterior,
+    )
+
+
+def _squared_error(model: Model, params: Params, x: Example | jax.Array, posterior) -> jax.Array | None:
+    if not hasattr(posterior, "mean"):
+        return None
+    values = x.x if isinstance(x, Example) else x
+    decoded = jax.vmap(lambda z: model.decode(params, z).ravel())(posterior.mean)
+    return jnp.mean((values.reshape(decoded.shape) - decoded) ** 2, axis=1)

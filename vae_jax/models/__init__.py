@@ -1,21 +1,24 @@
 """The models by name, and the draws of many examples and samples from one."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from vae_jax import rng as streams
-from vae_jax.models import vae
+from vae_jax.models import ae, vae
 from vae_jax.types import Draw, Example, Hypers, Model, Params
 
-MODELS = {"vae": vae.make}
+MODELS = {"vae": vae.make, "ae": ae.make}
 
 
-def make_model(config, x_mean: jax.Array, width: int) -> Model:
+def make_model(config, x_mean: jax.Array, width: int, dtype: Any = None) -> Model:
     """The model named by config.name (the config's model section), its arrays `width` latent units wide.
 
-    `x_mean` is the mean of the training examples, in their shape; the first parameters may start from it.
+    `x_mean` is the mean of the training examples, in their shape; the first parameters may start from it. The
+    networks compute in `dtype`, None for float32; parameters, densities and losses are float32 in any case.
     """
-    return MODELS[config.name](config, x_mean, width)
+    return MODELS[config.name](config, x_mean, width, dtype)
 
 
 def draw_batch(

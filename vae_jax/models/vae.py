@@ -10,6 +10,8 @@ Arrays are as wide as the widest member of the population; the first `hypers["la
 An inactive unit has z = 0 and rate 0, so its gradients, and with them its optimizer moments, are exactly zero.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -110,12 +112,12 @@ def scale_gradient(z: jax.Array, weight: jax.Array) -> jax.Array:
     return constant + jax.lax.stop_gradient(weight) * (z - constant)
 
 
-def make(config, x_mean: jax.Array, width: int) -> Model:
+def make(config, x_mean: jax.Array, width: int, dtype: Any = None) -> Model:
     """The VAE that the config's model section describes, for examples of the shape of `x_mean`."""
     likelihood, example_shape = LIKELIHOODS[config.likelihood](config), jnp.shape(x_mean)
     return vae(
-        make_encoder(config, example_shape, width),
-        make_decoder(config, width, likelihood.start(jnp.ravel(x_mean))),
+        make_encoder(config, example_shape, width, dtype),
+        make_decoder(config, example_shape, width, likelihood.start(jnp.ravel(x_mean)), dtype),
         likelihood,
         standard_normal(width),
         example_shape,

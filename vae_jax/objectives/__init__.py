@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from vae_jax import rng as streams
 from vae_jax.models import batch_size, draw_batch
-from vae_jax.objectives import elbo
+from vae_jax.objectives import capacity, elbo, free_bits
 from vae_jax.types import Draw, Example, Hypers, Model, Objective, Params
 
-OBJECTIVES = {"elbo": elbo.make}
+OBJECTIVES = {"elbo": elbo.make, "free_bits": free_bits.make, "capacity": capacity.make}
 
 
 def make_objective(config) -> Objective:

@@ -1,0 +1,108 @@
+"""How should a convolution be computed, and a population's? Training steps of small convolutional VAEs.
+
+    python3 experiments/convolutions.py --output=experiments/convolutions.md
+
+A step of the training loop's own chunks (a `lax.scan` over steps) for populations of `--members`, 28x28 images in
+batches of 50, `model.channels=(16, 32)`: the 3x3 convolutions as the matrix product of patches with the kernel, or
+as XLA's convolution, which for a population is a grouped one; the members side by side (`vmap`, as the package has
+it) or one after another (`lax.map`). The last row computes the networks in bfloat16. All take their turns in every
+round; a ratio is the median of the ratios of the rounds.
+"""
+
+import argparse
+import functools
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import config as settings
+from vae_jax import population, sharding
+from vae_jax.networks.layers import Conv
+from vae_jax.program import make_program
+from vae_jax.train import initial_state
+
+BATCH, STEPS, IMAGES = 50, 4, 1000
+PATCHES, XLA = Conv._patches, Conv._convolution
+CASES = {  # name: (how to convolve, how to go through the members, dtype)
+    "patches, vmap": (PATCHES, jax.vmap, "float32"),
+    "patches, lax.map": (PATCHES, None, "float32"),
+    "XLA's convolution, vmap": (XLA, jax.vmap, "float32"),
+    "XLA's convolution, lax.map": (XLA, None, "float32"),
+    "patches, vmap, bfloat16": (PATCHES, jax.vmap, "bfloat16"),
+}
+
+
+def compiled_chunk(case: tuple, num_members: int, store):
+    """run() -> seconds of one chunk, after the compilation."""
+    convolve, lift, dtype = case
+    config = settings.default()
+    config.model.update(encoder="conv", channels=(16, 32))
+    config.hypers.latent_dim, config.train.batch_size, config.train.dtype = 32, BATCH, dtype
+    config.sweep.seed = tuple(range(num_members))
+    changes = [{"hypers.seed": i} for i in range(num_members)]
+    program = make_program(settings.check(config), np.full((28, 28, 1), 0.13), IMAGES, changes=changes)
+    step = program.steps.train
+
+    def steps(state, hypers, index):
+        if lift:
+            return lift(step, (0, 0, None, None))(state, hypers, store, index)
+        return jax.lax.map(lambda member: step(*member, store, index), (state, hypers))
+
+    chunk = jax.jit(lambda state, hypers, index: jax.lax.scan(lambda s, i: steps(s, hypers, i), state, index)[0])
+    index = jnp.asarray(np.random.default_rng(0).integers(0, IMAGES, (STEPS, BATCH)), jnp.int32)
+    state = initial_state(program, None, sharding.make_mesh(num_members, BATCH))
+    Conv._patches = convolve  # what the CPU's branch calls; traced here, so later changes do not matter
+    compiled = chunk.lower(state, program.hypers, index).compile()
+    Conv._patches = PATCHES
+
+    def run() -> float:
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(state, program.hypers, index))
+        return time.perf_counter() - began
+
+    assert population.size(program.hypers) == num_members
+    run()
+    return run
+
+
+def table(num_members: int, rounds: int, store) -> list[str]:
+    runs = {name: compiled_chunk(case, num_members, store) for name, case in CASES.items()}
+    times = np.array([[run() for run in runs.values()] for _ in range(rounds)]) / STEPS * 1e3
+    lines = [f"{num_members} member{'s' * (num_members > 1)}; {rounds} rounds", ""]
+    lines += ["| | median ms a step | ratio to the first |", "|:--|--:|--:|"]
+    for name, column in zip(runs, times.T, strict=True):
+        lines.append(f"| {name} | {np.median(column):.0f} | {np.median(column / times[:, 0]):.2f} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", default="1,4")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", default="", help="a Markdown file to write")
+    args = parser.parse_args()
+    store = jnp.asarray(np.random.default_rng(0).integers(0, 256, (IMAGES, 784), dtype=np.uint8))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib"))
+    lines = [f"    python3 experiments/convolutions.py --members={args.members} --rounds={args.rounds}", ""]
+    lines += [
+        f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {versions}; "
+        f"load of the machine before: {os.getloadavg()[0]:.1f} cores",
+        "",
+    ]
+    make = functools.partial(table, rounds=args.rounds, store=store)
+    for num_members in map(int, args.members.split(",")):
+        lines += make(num_members)
+    text = "\n".join(lines)
+    print(text)
+    if args.output:
+        Path(args.output).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The plain autoencoder: a VAE's reconstruction term at one point, no densities, samples only from what was fitted."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax import config as settings
+from vae_jax.config import default
+from vae_jax.data import from_arrays
+from vae_jax.distributions import Gaussian
+from vae_jax.errors import UserError
+from vae_jax.models import make_model
+from vae_jax.objectives import make_loss_fn, make_objective
+from vae_jax.writers import read_json, read_rows
+
+X = jax.random.bernoulli(jax.random.key(3), 0.4, (5, 12)).astype(jnp.float32)
+HYPERS = {"latent_dim": jnp.int32(3), "beta": jnp.float32(4.0)}
+
+
+def models(width=3, **fields):
+    config = default()
+    config.model.hidden = (8,)
+    for name, value in fields.items():
+        config.model[name] = value
+    made = []
+    for name in ("ae", "vae"):
+        config.model.name = name
+        made.append(make_model(config.model, jnp.full((12,), 0.4), width))
+    return made
+
+
+def test_distortion_is_the_vaes_at_the_posterior_mean_with_the_same_network():
+    ae, vae = models()
+    params = ae.init(jax.random.key(0), HYPERS)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(vae.init(jax.random.key(0), HYPERS)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    q = vae.encode(params, X[0], HYPERS)
+    draw = ae.draw(params, X[0], jax.random.key(1), HYPERS)
+    np.testing.assert_array_equal(draw.z, q.mean)
+    np.testing.assert_array_equal(draw.z, ae.draw(params, X[0], jax.random.key(2), HYPERS).z)
+    log_prior = -0.5 * np.sum(np.log(2 * np.pi) + q.mean**2)
+    np.testing.assert_allclose(-draw.distortion, vae.log_joint(params, X[0], q.mean, HYPERS) - log_prior, rtol=1e-5)
+    assert (draw.rate, draw.log_w, ae.log_q, ae.log_joint, ae.sample_prior) == (None,) * 5
+
+
+def test_beta_plays_no_part_and_inactive_units_have_no_gradient():
+    ae, _ = models(width=5)
+    params = ae.init(jax.random.key(0), HYPERS)
+    loss_fn = make_loss_fn(ae, make_objective(default().objective), HYPERS)
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, X, jax.random.key(1))
+    assert loss == metrics["distortion"] and set(metrics) == {"distortion"}
+    kernel = grads["encoder"]["mean"]["kernel"]
+    assert (kernel[3:] == 0).all() and (kernel[:3] != 0).any()
+    assert all((g == 0).all() for g in jax.tree.leaves(grads["encoder"]["logvar"]))
+
+
+def test_a_fitted_gaussian_has_the_codes_moments():
+    ae, _ = models(width=4, code_sampler="gaussian_fit")
+    params = ae.init(jax.random.key(0), HYPERS)
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(1000, 3)) @ rng.normal(size=(3, 3)) + [1.0, -2.0, 0.5]
+    codes = np.concatenate([codes, np.zeros((1000, 1))], 1)  # an inactive unit
+    mean, covariance = codes.mean(0), np.cov(codes.T, bias=True)
+    params = ae.fit_prior(params, jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32))
+    drawn = jax.vmap(lambda k: ae.sample_prior(params, k, HYPERS))(jax.random.split(jax.random.key(1), 50_000))
+    assert (drawn[:, 3] == 0).all()
+    np.testing.assert_allclose(drawn.mean(0), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.15)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    x = np.random.default_rng(0).integers(0, 256, (400, 4, 4), dtype=np.uint8)
+    return from_arrays("noise", x, num_valid=50, num_test=60)
+
+
+def small_config(**changes):
+    config = default()
+    config.model.name, config.model.hidden, config.hypers.latent_dim = "ae", (16,), 3
+    config.train.num_epochs, config.train.batch_size, config.eval.batch_size = 3.0, 40, 32
+    flat = settings.flatten(config) | {name.replace("__", "."): value for name, value in changes.items()}
+    return settings.unflatten(flat)
+
+
+def test_a_run_has_no_likelihood_and_says_so(dataset, tmp_path, undrawn, capsys):
+    run = vae_jax.train(small_config(), tmp_path / "run", dataset=dataset)
+    numbers = read_json(tmp_path / "run" / "results.json")["members"][0]["test"]
+    for name in ("elbo", "rate", "nll", "nll_stderr", "nll_samples", "active_units", "bits_per_dim"):
+        assert numbers[name] is None, name
+    x = run.as_evaluated(dataset, "test", np.arange(60))
+    decoded = run.decode(run.encode(x).mean).reshape(60, 16)
+    np.testing.assert_allclose(numbers["mse"], np.mean((x - decoded) ** 2), rtol=1e-5)
+    p = np.clip(decoded, 1e-6, 1 - 1e-6)
+    np.testing.assert_allclose(
+        numbers["distortion"], -np.mean(np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), 1)), rtol=1e-4
+    )
+    assert "NLL" not in capsys.readouterr().out
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert all(row.get("elbo") is None and row["distortion"] > 0 for row in rows)
+    with pytest.raises(UserError, match="gaussian_fit"):
+        run.sample(jax.random.key(0), 4)
+    with pytest.raises(UserError, match="likelihood"):
+        run.log_likelihood(jax.random.key(0), x)
+
+
+def test_samples_come_from_the_training_codes_and_survive_loading(dataset, tmp_path, undrawn):
+    config = small_config(model__code_sampler="gaussian_fit", sweep__latent_dim=(2, 3))
+    vae_jax.train(config, tmp_path / "run", dataset=dataset)
+    run = vae_jax.load(tmp_path / "run", member=0)
+    codes = np.asarray(run.encode(run.as_evaluated(dataset, "train", np.arange(dataset.train.num))).mean, np.float64)
+    prior = run.params["prior"]
+    np.testing.assert_allclose(prior["mean"], codes.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(prior["scale"] @ prior["scale"].T, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-4)
+    assert run.sample(jax.random.key(0), 7).shape == (7, 4, 4, 1)
+    assert vae_jax.load(tmp_path / "run", member=1).params["prior"]["mean"].shape == (3,)
+
+
+def test_the_best_member_is_the_one_with_the_least_distortion(dataset, tmp_path, undrawn):
+    vae_jax.train(small_config(sweep__latent_dim=(1, 3), train__num_epochs=20.0), tmp_path / "run", dataset=dataset)
+    results = read_json(tmp_path / "run" / "results.json")
+    distortions = [member["valid"]["distortion"] for member in results["members"]]
+    assert results["best_member"] == int(np.argmin(distortions))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective__name": "capacity"}, "weighs the rate"),
+        ({"objective__name": "free_bits"}, "weighs the rate"),
+        ({"model__name": "vae", "model__code_sampler": "gaussian_fit"}, "code_sampler is for model.name 'ae'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        settings.check(small_config(**changes))
+
+
+def test_a_vae_has_a_squared_error_too(dataset, tmp_path, undrawn):
+    run = vae_jax.train(small_config(model__name="vae"), tmp_path / "run", dataset=dataset)
+    assert isinstance(run.encode(jnp.zeros((1, 16))), Gaussian)
+    x = run.as_evaluated(dataset, "test", np.arange(60))
+    decoded = run.decode(run.encode(x).mean).reshape(60, 16)
+    mse = read_json(tmp_path / "run" / "results.json")["members"][0]["test"]["mse"]
+    np.testing.assert_allclose(mse, np.mean((x - decoded) ** 2), rtol=1e-5)

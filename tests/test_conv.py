@@ -1,0 +1,147 @@
+"""Convolutional networks: the same sums as XLA's convolution, for any size; narrow and wide members agree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax.config import default
+from vae_jax.errors import UserError
+from vae_jax.models import make_model
+from vae_jax.networks.conv import ResidualBlock, SubPixelConv, level_sizes
+from vae_jax.networks.layers import Conv, GroupNorm
+
+SHAPES = [(28, 28, 1), (7, 5, 3), (9, 16, 2), (4, 4, 1)]
+
+
+def hypers(latent_dim):
+    return {"latent_dim": jnp.int32(latent_dim), "beta": jnp.float32(1.0)}
+
+
+def small(shape, width, **fields):
+    config = default()
+    config.model.encoder, config.model.channels = "conv", (8, 16)
+    for name, value in fields.items():
+        config.model[name] = value
+    return make_model(config.model, jnp.full(shape, 0.3), width)
+
+
+def by_definition(x, kernel, stride):
+    """The 3x3 convolution as a sum, in float64."""
+    height, width, _ = x.shape
+    padded = np.pad(np.asarray(x, np.float64), ((1, 1), (1, 1), (0, 0)))
+    out = np.zeros((-(-height // stride), -(-width // stride), len(kernel)))
+    for i, j, o in np.ndindex(out.shape):
+        patch = padded[i * stride : i * stride + 3, j * stride : j * stride + 3]
+        out[i, j, o] = np.sum(patch * np.asarray(kernel[o], np.float64))
+    return out
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(5, 8, 3), (1, 2, 4), (6, 7, 1)])
+def test_both_ways_to_convolve_are_the_definition(shape, stride):
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (4, 3, 3, shape[-1]))
+    layer, expected = Conv(4, stride), by_definition(x, kernel, stride)
+    for convolve in (layer._patches, layer._convolution):
+        np.testing.assert_allclose(convolve(x, kernel), expected, rtol=1e-4, atol=1e-5)
+    params = {"params": {"kernel": kernel, "bias": jnp.arange(4.0)}}
+    np.testing.assert_allclose(layer.apply(params, x), expected + np.arange(4), rtol=1e-4, atol=1e-5)
+
+
+def test_a_populations_convolutions_are_those_of_its_members():
+    x = jax.random.normal(jax.random.key(0), (3, 6, 5, 2))
+    kernels = jax.random.normal(jax.random.key(1), (3, 4, 3, 3, 2))
+    loss = lambda kernel, x: jnp.sum(jnp.sin(Conv(4, 2)._patches(x, kernel)))  # noqa: E731
+    together = jax.vmap(jax.grad(loss))(kernels, x)
+    for i in range(3):
+        np.testing.assert_allclose(together[i], jax.grad(loss)(kernels[i], x[i]), rtol=1e-4, atol=1e-5)
+
+
+def test_group_norm_normalizes_each_group_of_one_example():
+    x = 5 + 3 * jax.random.normal(jax.random.key(0), (6, 5, 12)) * jnp.arange(1, 13)
+    layer = GroupNorm()  # 12 channels: 4 groups of 3
+    y = layer.apply(layer.init(jax.random.key(1), x), x)
+    groups = np.asarray(y).reshape(30, 4, 3)
+    np.testing.assert_allclose(groups.mean((0, 2)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(groups.std((0, 2)), 1.0, atol=1e-3)
+
+
+def test_a_residual_block_starts_as_the_identity_and_learns():
+    x, block = jax.random.normal(jax.random.key(0), (5, 4, 8)), ResidualBlock("relu")
+    params = block.init(jax.random.key(1), x)
+    np.testing.assert_array_equal(block.apply(params, x), x)
+    grads = jax.grad(lambda p: jnp.sum(block.apply(p, x) ** 2))(params)["params"]
+    assert np.abs(grads["Conv_1"]["kernel"]).max() > 0
+
+
+def test_a_sub_pixel_convolution_starts_as_nearest_upsampling():
+    x, layer = jax.random.normal(jax.random.key(0), (3, 4, 8)), SubPixelConv(5, (6, 7))
+    y = layer.apply(layer.init(jax.random.key(1), x), x)
+    assert y.shape == (6, 7, 5)
+    np.testing.assert_array_equal(y[::2], y[1::2])
+    np.testing.assert_array_equal(y[:, :6:2], y[:, 1::2])
+    assert np.abs(y[0] - y[2]).max() > 1e-3
+
+
+def test_a_sub_pixel_convolution_keeps_pixels_in_place():
+    """A kernel that copies the centre into four distinct channels shows where each of them goes."""
+    x = jnp.arange(6.0).reshape(2, 3, 1)
+    kernel = jnp.zeros((4, 3, 3, 1)).at[:, 1, 1, 0].set(1.0)
+    params = {"params": {"Conv_0": {"kernel": kernel, "bias": 0.1 * jnp.arange(4.0)}}}
+    y = SubPixelConv(1, (4, 6)).apply(params, x)[..., 0]
+    np.testing.assert_allclose(y[:2, :2], [[0.0, 0.1], [0.2, 0.3]], atol=1e-6)
+    np.testing.assert_allclose(y[2:, 4:], [[5.0, 5.1], [5.2, 5.3]], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_any_size_is_encoded_and_decoded(shape):
+    model = small(shape, 3, blocks=2 if shape[0] == 7 else 1)
+
+    @jax.jit
+    def everything(x):
+        params = model.init(jax.random.key(0), hypers(3))
+        one = lambda params: model.draw(params, x, jax.random.key(2), hypers(3)).log_w  # noqa: E731
+        return jax.value_and_grad(one)(params), model.decode(params, jnp.ones(3))
+
+    x = jax.random.bernoulli(jax.random.key(1), 0.5, (np.prod(shape),)).astype(jnp.float32)
+    (log_w, grads), decoded = everything(x)
+    assert np.isfinite(log_w) and decoded.shape == shape
+    silent = [jax.tree_util.keystr(path) for path, g in jax.tree.leaves_with_path(grads) if not np.abs(g).max() > 0]
+    # Behind the last convolution of a residual block, which starts at zero, nothing has a gradient yet.
+    assert all("ResidualBlock" in path for path in silent) and len(silent) < len(jax.tree.leaves(grads)) / 2
+
+
+def test_the_decoder_starts_at_the_datas_mean():
+    x_mean = jnp.linspace(0.1, 0.9, 35).reshape(7, 5, 1)
+    config = default()
+    config.model.encoder, config.model.channels = "conv", (8,)
+    model = make_model(config.model, x_mean, 2)
+    params = jax.jit(model.init)(jax.random.key(0), hypers(2))
+    network = params["decoder"]["network"]
+    quiet = jax.tree.map(jnp.zeros_like, network) | {"bias": network["bias"]}
+    mean = jax.jit(model.decode)({"decoder": {"network": quiet, "likelihood": {}}}, jnp.zeros(2))
+    np.testing.assert_allclose(mean, x_mean, rtol=1e-5)
+
+
+def test_a_narrow_member_of_a_wide_run_is_the_narrow_model():
+    wide, narrow = small((7, 5, 1), 6), small((7, 5, 1), 2)
+    a, b = (jax.jit(m.init)(jax.random.key(0), hypers(2)) for m in (wide, narrow))
+    for head in ("mean", "logvar"):
+        np.testing.assert_array_equal(a["encoder"][head]["kernel"][:2], b["encoder"][head]["kernel"])
+    first = [p["decoder"]["network"]["Dense_0"]["kernel"] for p in (a, b)]
+    np.testing.assert_array_equal(first[0][:, :2], first[1])
+    x = jax.random.bernoulli(jax.random.key(1), 0.5, (35,)).astype(jnp.float32)
+    draws = [jax.jit(m.draw)(p, x, jax.random.key(2), hypers(2)) for m, p in ((wide, a), (narrow, b))]
+    np.testing.assert_allclose(draws[0].log_w, draws[1].log_w, rtol=1e-5)
+
+
+def test_levels_halve_and_round_up():
+    assert level_sizes((28, 5), 3) == [(28, 5), (14, 3), (7, 2), (4, 1)]
+
+
+def test_what_is_no_image_or_too_small_is_refused():
+    with pytest.raises(UserError, match=r"needs images \[H, W, C\].*'mlp'"):
+        small((12,), 2)
+    with pytest.raises(UserError, match=r"3 levels.*3x9: give at most 1"):
+        small((3, 9, 1), 2, channels=(8, 8, 8))
