@@ -26,6 +26,8 @@ def open_rows(x: np.ndarray) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
     in_map = x.ctypes.data - np.frombuffer(x._mmap, np.uint8).ctypes.data
     start = in_map + x.offset - x.offset % mmap.ALLOCATIONGRANULARITY  # where np.memmap's map begins in the file
     with open(x.filename, "rb", buffering=0) as file, ThreadPoolExecutor(_READERS, "vae_jax-read") as pool:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
 
         def read(numbers: np.ndarray) -> np.ndarray:
             rows = np.empty((len(numbers), row // x.itemsize), x.dtype)
