@@ -114,10 +114,10 @@ def test_parameters_of_another_run_have_one_latent_dimension():
 
 def test_own_hypers_can_be_swept():
     config = default()
-    config.hypers.gamma = 1.0
-    config.sweep.gamma = (1, 2.5)
-    assert sweep.members(check(config, own_hypers=True)) == [{"hypers.gamma": 1.0}, {"hypers.gamma": 2.5}]
-    with pytest.raises(UserError, match="gamma"):
+    config.hypers.strength = 1.0
+    config.sweep.strength = (1, 2.5)
+    assert sweep.members(check(config, own_hypers=True)) == [{"hypers.strength": 1.0}, {"hypers.strength": 2.5}]
+    with pytest.raises(UserError, match="strength"):
         check(config)
     config.hypers.data_seed = 1.0
     with pytest.raises(UserError, match=r"names another field of the sweep: sweep.data_seed"):

@@ -26,16 +26,19 @@ class Evaluation(NamedTuple):
 
 
 def make_evaluate(program: Program) -> Callable:
-    """`evaluate(params, split, name, num_samples, check) -> Evaluation`: every example once.
+    """`evaluate(params, split, name, num_samples, check, decode) -> Evaluation`: every example once.
 
-    `check()` is called between blocks, and may raise to end the evaluation. Memory grows with N n, not N n Z.
+    `check()` is called between blocks, and may raise to end the evaluation; with `decode` the squared error of
+    reconstructions is measured too (the means of some likelihoods are costly). Memory grows with N n, not N n Z.
     """
     evaluation = program.config.eval
     mesh = sharding.make_mesh(population.size(program.hypers), evaluation.batch_size)
     hypers = sharding.place(mesh, program.hypers, "member")
     block = _block(program.steps.evaluate)
 
-    def evaluate(params, split: Split, name: str, num_samples: int, check: Callable = lambda: None) -> Evaluation:
+    def evaluate(
+        params, split: Split, name: str, num_samples: int, check: Callable = lambda: None, decode: bool = False
+    ) -> Evaluation:
         size, samples = evaluation.batch_size, min(num_samples, evaluation.samples_per_step)
         params, total, pending = sharding.place(mesh, params, "member"), _Total(), None
         for start in range(0, split.num, size):
@@ -43,7 +46,8 @@ def make_evaluate(program: Program) -> Callable:
             positions = np.minimum(np.arange(start, start + size), split.num - 1)
             x = sharding.place(mesh, split.take(positions).reshape(size, -1), "data")
             where = sharding.place(mesh, positions.astype(np.int32), "data")
-            running = block(params, hypers, x, where, name, num_samples, samples), min(size, split.num - start)
+            bound = block(params, hypers, x, where, name, num_samples, samples, decode)
+            running = bound, min(size, split.num - start)
             if pending:
                 total.add(*pending)  # one block late, which keeps the device busy
             pending = running
@@ -81,10 +85,11 @@ class _Total:
 
 @lru_cache(maxsize=2)  # the parts of a sweep that share their steps share what is compiled
 def _block(evaluate_step: Callable) -> Callable:
-    @partial(jax.jit, static_argnames=("name", "num_samples", "samples_per_step"))
-    def block(params, hypers, x, positions, name, num_samples, samples_per_step) -> Bound:
+    @partial(jax.jit, static_argnames=("name", "num_samples", "samples_per_step", "decode"))
+    def block(params, hypers, x, positions, name, num_samples, samples_per_step, decode) -> Bound:
         one = lambda params, hypers: evaluate_step(params, hypers, x, positions, name, num_samples, samples_per_step)  # noqa: E731
-        return population.lift(one)(params, hypers)
+        bound = population.lift(one)(params, hypers)
+        return bound if decode else bound._replace(squared_error=None)  # then it is not computed either
 
     return block
 

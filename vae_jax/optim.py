@@ -23,6 +23,16 @@ OPTIMIZERS = {
 STATISTIC_DECAY = 0.99  # of running statistics, which are parameters below a key "statistics"
 
 
+def is_statistic(path) -> bool:
+    """Whether the leaf at `path` of the parameters is a running statistic."""
+    return any(getattr(key, "key", None) == "statistics" for key in path)
+
+
+def norm(grads: Params) -> jax.Array:
+    """The global norm of the gradient of what is learned, as the clipping sees it."""
+    return optax.tree.norm(jax.tree.map_with_path(lambda path, g: 0.0 * g if is_statistic(path) else g, grads))
+
+
 def make_tx(config) -> Callable[[Hypers], optax.GradientTransformation]:
     """hypers -> clip by global norm, then the optimizer named by config.optimizer (the train section).
 
@@ -30,7 +40,6 @@ def make_tx(config) -> Callable[[Hypers], optax.GradientTransformation]:
     """
 
     def kinds(params: Params) -> Params:
-        is_statistic = lambda path: any(getattr(key, "key", None) == "statistics" for key in path)  # noqa: E731
         return jax.tree.map_with_path(lambda path, _: "statistic" if is_statistic(path) else "learned", params)
 
     def tx(hypers: Hypers) -> optax.GradientTransformation:

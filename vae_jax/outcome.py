@@ -69,7 +69,7 @@ class Outcome:
             who = "" if len(program.members) == 1 else f" x {len(program.members)} members"
             samples = "" if program.model.log_joint is None else f" x {num_samples:,} importance samples"
             say(f"evaluating {name}: {split.num:,} examples{samples}{who}")
-            found = evaluate(params, split, name, num_samples, self.check)
+            found = evaluate(params, split, name, num_samples, self.check, decode=True)
             numbers.append([{name: row} for row in summarize(program, found, num_samples)])
         for i, member in enumerate(program.members):
             one: Evaluation = population.member(found, i)

@@ -77,7 +77,7 @@ def make_steps(
         now = schedule(hypers, state.step)
         loss_fn = make_loss_fn(trained, objective, now, num_samples)
         (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params, x, keys.loss)
-        grad_norm = optax.tree.norm(grads)
+        grad_norm = optim.norm(grads)
         updates, opt_state = tx(now).update(grads, state.opt_state, state.params)
         moved = (optax.apply_updates(state.params, updates), opt_state)
 

@@ -86,21 +86,24 @@ class Conv(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Wu & He 2018 (arXiv:1803.08494): each group of channels of one example [H, W, C] is normalized by itself."""
+    """Wu & He 2018 (arXiv:1803.08494): each group of channels of one example [H, W, C] is normalized by itself.
 
-    groups: int = 8
+    There are 8 groups where the channels divide so, and fewer where a group would have less than 16 values: the
+    moments of a handful say nothing, and normalizing by them takes away what they were.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        grouped = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(
-            -1, math.gcd(self.groups, channels), channels // math.gcd(self.groups, channels)
-        )
-        mean = jnp.mean(grouped, axis=(0, 2), keepdims=True)
-        variance = jnp.mean((grouped - mean) ** 2, axis=(0, 2), keepdims=True)
-        normalized = ((grouped - mean) * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
+        groups = math.gcd(8, channels)
+        while groups > 1 and x.size < 16 * groups:
+            groups //= 2
+        precise = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(-1, groups, channels // groups)
+        centred = precise - jnp.mean(precise, axis=(0, 2), keepdims=True)
+        variance = jnp.mean(centred**2, axis=(0, 2), keepdims=True)
+        normalized = (centred * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
         return normalized.astype(x.dtype) * scale + bias
 
 
