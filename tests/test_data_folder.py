@@ -136,6 +136,8 @@ def test_images_stand_as_exif_says(folder, format):
         Image.fromarray(x).save(folder / f"{i}.{format.lower()}", exif=exif)
     found = load(path=str(folder)).train.x[0]
     assert found.shape == (32, 16, 3) and (found[:15] > 250).all() and (found[17:] < 5).all()
+    Image.fromarray(x.swapaxes(0, 1)).save(folder / "upright.png")  # as high and wide as the others, once they stand
+    assert load(path=str(folder)).example_shape == (32, 16, 3)
 
 
 @pytest.mark.parametrize(
