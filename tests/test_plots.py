@@ -138,6 +138,8 @@ def test_rates_are_sorted_bars_and_active_units_stand_apart(tmp_path, page):
     assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "3", "0", "2"]
     legend = [text.get_text() for text in axis.get_legend().get_texts()]
     assert legend == ["active: 2 units", "inactive: 2 units"]
+    latent_plots.rates(tmp_path / "x.png", rate, activity + 1, "title")
+    assert [text.get_text() for text in page()[0].axes[0].get_legend().get_texts()] == ["active: 4 units"]
 
 
 def test_of_many_units_the_small_ones_are_summed_up(tmp_path, page):

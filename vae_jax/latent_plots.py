@@ -19,6 +19,8 @@ def rates(path: Path, unit_rate: np.ndarray, activity: np.ndarray | None, title:
     axis = axes[0, 0]
     for kind, colour, name in ((True, plots.TRAIN, "active"), (False, plots.INACTIVE, "inactive")):
         where = np.flatnonzero(active == kind)
+        if not len(where):
+            continue
         label = f"{name}: {np.sum((activity > ACTIVE) == kind)} units" if activity is not None else None
         axis.bar(where, unit_rate[shown][where], width=0.8, color=colour, label=label)
     if activity is not None:
@@ -79,7 +81,13 @@ def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str
         if names == ("z[0]", "z[1]") and prior and means.shape[1] == 2:
             _deviations(axis, np.abs(points).max())
     if few:
-        axis.legend(markerscale=4, fontsize=8, title="label", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axis.legend(
+            markerscale=4 if len(means) > 2000 else 2,
+            fontsize=8,
+            title="label",
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+        )
     axis.spines[["top", "right"]].set_visible(False)
     plots.head(figure, title)
     figure.savefig(path)
