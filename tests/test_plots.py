@@ -156,8 +156,10 @@ def test_codes_of_one_dimension_are_a_histogram_and_of_two_are_themselves(tmp_pa
     for kind, drawn in enumerate(axis.collections):
         np.testing.assert_allclose(drawn.get_offsets(), z[labels == kind])
     assert {patch.get_radius() for patch in axis.patches} >= {1.0}
-    latent_plots.latents(tmp_path / "x.png", z, labels, "", prior=False)
-    assert not page()[0].axes[0].patches
+    latent_plots.latents(tmp_path / "x.png", z, labels, "", prior=False, label_names=("cat", "dog"))
+    axis = page()[0].axes[0]
+    assert not axis.patches
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["cat", "dog", "2"]
     latent_plots.latents(tmp_path / "x.png", z[:, :1], labels, "", prior=True)
     axis = page()[0].axes[0]
     assert axis.get_xlabel() == "z[0]" and axis.get_ylabel() == "test examples"

@@ -109,6 +109,11 @@ def test_a_page_of_a_run_is_whole_and_needs_nothing(tmp_path):
     assert "python3 -m vae_jax.main --config=configs/mnist.py" in reader.text
 
 
+def test_what_was_done_to_the_images_is_said(tmp_path):
+    text = Reader(write(tmp_path, [member()], data=DATA | {"preparation": "cropped to <64>"})).text
+    assert "of 28 × 28 × 1 values, cropped to <64>; binarization" in text
+
+
 def leaves(value):
     if isinstance(value, dict | list):
         return [leaf for part in (value.values() if isinstance(value, dict) else value) for leaf in leaves(part)]

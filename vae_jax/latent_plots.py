@@ -61,17 +61,22 @@ def _plane(means: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, tu
     )
 
 
-def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str, prior: bool) -> None:
+def latents(
+    path: Path, means: np.ndarray, labels: np.ndarray | None, title: str, prior: bool, label_names: tuple = ()
+) -> None:
     """Codes [n, Z], coloured by label: a histogram where Z is 1, else points in a plane: z itself where it is 2-D, the
     linear discriminants of the labels or, without labels, the principal components.
 
-    `prior`: z has the prior N(0, I), whose standard deviations are drawn where z itself is.
+    Args:
+      prior: whether z has the prior N(0, I), whose standard deviations are drawn where z itself is.
+      label_names: of the labels 0, 1, ..., where they have names.
     """
     figure, axes = plots._figure(6.4, 5.6)
     axis = axes[0, 0]
     kinds = None if labels is None else np.unique(labels)
     few = kinds is not None and len(kinds) <= MOST_KINDS
-    groups = [(str(kind), labels == kind) for kind in kinds] if few else [(None, slice(None))]
+    named = dict(enumerate(label_names))
+    groups = [(str(named.get(kind, kind)), labels == kind) for kind in kinds] if few else [(None, slice(None))]
     if means.shape[1] == 1:
         _histogram(axis, [(name, means[chosen, 0]) for name, chosen in groups])
     else:
@@ -81,13 +86,8 @@ def latents(path: Path, means: np.ndarray, labels: np.ndarray | None, title: str
         if names == ("z[0]", "z[1]") and prior and means.shape[1] == 2:
             _deviations(axis, np.abs(points).max())
     if few:
-        axis.legend(
-            markerscale=4 if len(means) > 2000 else 2,
-            fontsize=8,
-            title="label",
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
+        scale = 4 if len(means) > 2000 else 2
+        axis.legend(markerscale=scale, fontsize=8, title="label", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axis.spines[["top", "right"]].set_visible(False)
     plots.head(figure, title)
     figure.savefig(path)

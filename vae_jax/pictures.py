@@ -49,7 +49,8 @@ def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: di
         codes = _codes(run, dataset, shown)
     except UserError:  # a posterior without a mean, of a model of one's own
         return
-    _latents(folder, Scene(run, x, codes, has_rate and "model" not in own, unit_rate, style, about))
+    scene = Scene(run, x, codes, has_rate and "model" not in own, unit_rate, style, about)
+    _latents(folder, scene, dataset.label_names)
 
 
 def _codes(run: Run, dataset: Dataset, shown: np.ndarray) -> Codes:
@@ -84,10 +85,11 @@ def _reconstructions(path: Path, run: Run, rng, x: np.ndarray, style: plots.Look
     plots.tiles(path, table, title, style, labels, breaks=(range(3, 3 * blocks, 3), ()), signed=signed)
 
 
-def _latents(folder: Path, scene: Scene) -> None:
+def _latents(folder: Path, scene: Scene, label_names: tuple[str, ...]) -> None:
     what = "Posterior means" if scene.prior else "Codes"
     title = f"{what} of {len(scene.codes.mean):,} test examples\n{scene.about}"
-    latent_plots.latents(folder / "latents.png", scene.codes.mean, scene.codes.label, title, scene.prior)
+    codes = scene.codes.mean, scene.codes.label
+    latent_plots.latents(folder / "latents.png", *codes, title, scene.prior, label_names)
     latent_pictures.interpolation(folder / "interpolation.png", scene)
     latent_pictures.traversal(folder / "traversal.png", scene)
     if scene.run.latent_dim == 2:

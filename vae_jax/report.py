@@ -59,7 +59,9 @@ def _head(stored: dict, results: dict, best: dict) -> tuple[str, tuple]:
     name, subset = record.dataset_name(data), record.is_subset(data)
     counts = ", ".join(f"{data[f'num_{split}']:,} {split}" for split in ("train", "valid", "test"))
     shape = " × ".join(map(str, data["example_shape"]))
-    lines = [tag("p", f"{counts} examples of {shape} values; binarization {data['binarization']}. ", _state(results))]
+    prepared = f", {data['preparation']}" if data.get("preparation") else ""
+    about = f"{counts} examples of {shape} values{prepared}; binarization {data['binarization']}. {_state(results)}"
+    lines = [tag("p", about)]
     if subset:
         warning = "A SUBSET: the test examples are digits of MNIST's training set, so no number here is MNIST's."
         lines.append(tag("p", warning, class_="alarm"))
