@@ -23,4 +23,5 @@ def get_config():
     config.hypers.latent_dim = 128
     config.hypers.learning_rate = 0.001
     config.train.num_epochs = 50.0
+    config.eval.nll_samples = 50
     return config

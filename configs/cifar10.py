@@ -17,4 +17,5 @@ def get_config():
     config.model.likelihood = "discretized_logistic_mixture"
     config.hypers.latent_dim = 128
     config.hypers.learning_rate = 0.001
+    config.eval.nll_samples = 50
     return config

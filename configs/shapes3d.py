@@ -22,4 +22,5 @@ def get_config():
     config.hypers.latent_dim = 10
     config.hypers.learning_rate = 0.0005
     config.train.num_epochs = 20.0
+    config.eval.nll_samples = 50
     return config

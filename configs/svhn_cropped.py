@@ -18,4 +18,5 @@ def get_config():
     config.model.likelihood = "discretized_logistic_mixture"
     config.hypers.latent_dim = 64
     config.hypers.learning_rate = 0.001
+    config.eval.nll_samples = 50
     return config
