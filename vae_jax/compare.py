@@ -14,7 +14,7 @@ from vae_jax import record, writers
 from vae_jax.errors import UserError
 
 WIDTH = 100
-METRICS = ("nll", "nll_stderr", "elbo", "distortion", "rate", "active_units", "bits_per_dim", "nll_samples")
+METRICS = ("nll", "nll_stderr", "elbo", "distortion", "rate", "mse", "active_units", "bits_per_dim", "nll_samples")
 DATA = "{num_test:,} test examples of {name} ({source}), binarization {binarization}"
 
 
@@ -146,7 +146,10 @@ def obstacles(first: Entry, other: Entry) -> tuple[list[str], bool]:
     if both("model.likelihood") and None in (first.numbers.get("bits_per_dim"), other.numbers.get("bits_per_dim")):
         grave.append(f"densities are not probabilities ({both('model.likelihood')})")
     missing = "has no examples.npz that fits its results.json (--mode=evaluate writes it)"
-    lesser += [f"{entry.path} {missing}" for entry in (first, other) if entry.examples is None]
+    for entry in (first, other):
+        if entry.examples is None:
+            plain = entry.config.get("model.name") == "ae"
+            lesser.append(f"{entry.path} {'is of a plain autoencoder, without NLL or ELBO' if plain else missing}")
     return grave + lesser, bool(grave)
 
 
@@ -175,7 +178,7 @@ def metrics_table(entries: dict[str, Entry]) -> list[str]:
     rows, data = [["test (nats per example)", *entries]], {}
     for key in METRICS:
         values = [entry.numbers.get(key) for entry in entries.values()]
-        form = {"bits_per_dim": ".4f", "active_units": ",d", "nll_samples": ",d"}.get(key, ".2f")
+        form = {"bits_per_dim": ".4f", "mse": ".4f", "active_units": ",d", "nll_samples": ",d"}.get(key, ".2f")
         rows.append([key, *("-" if v is None else f"{v:{form}}" for v in values)])
     for name, entry in entries.items():
         # A subset is never called by the name of the whole.
