@@ -14,4 +14,5 @@ def get_config():
     config.hypers.learning_rate = 2e-3
     config.train.num_epochs = 30.0
     config.checkpoint.every_epochs = 1.0
+    config.eval.nll_samples = 100
     return config

@@ -18,7 +18,8 @@ def state(value):
         "decoder": {"w": jnp.arange(100.0).reshape(2, 50) * value},
     }
     best = Best(jax.tree.map(jnp.copy, params), jnp.float32([-1.5, -2]), jnp.int32([2, 1]))
-    return TrainState(jnp.int32([3, 3]), params, (jnp.zeros((2, 7)),), None, best, *(jnp.int32([-1, -1]),) * 2)
+    never = (jnp.int32([-1, -1]), jnp.int32([-1, -1]))  # of two buffers: one could not be donated twice
+    return TrainState(jnp.int32([3, 3]), params, (jnp.zeros((2, 7)),), None, best, *never)
 
 
 def abstract():

@@ -39,7 +39,7 @@ def test_the_python_runs(tmp_path, monkeypatch):
     scope = {}
     exec(code, scope)
     assert scope["y"].shape == (64, 8, 8, 1) and scope["log_p"].shape == (64,)
-    assert scope["run"].hypers["capacity"] == 10.0
+    assert scope["run"].hypers["target"] == 10.0
 
 
 def test_every_link_leads_somewhere():

@@ -11,7 +11,7 @@ def member(number, nll, diverged_at=None, elbo=-100.0, **swept):
     """A member whose test NLL is `nll`, and whose validation NLL is 1 lower."""
     swept = {("model." if name in ("hidden", "encoder") else "hypers.") + name: x for name, x in swept.items()}
     numbers = {"num_examples": 10, "elbo": elbo, "distortion": 80.5, "rate": 19.5, "nll": nll, "nll_stderr": 0.25}
-    numbers |= {"nll_samples": 100, "active_units": 4, "bits_per_dim": None}
+    numbers |= {"nll_samples": 100, "mse": 0.5, "active_units": 4, "bits_per_dim": None}
     valid = numbers | {"nll": None if nll is None else nll - 1}
     return {"member": number, "swept": swept, "diverged_at": diverged_at, "best_step": None} | {
         "valid": valid,
@@ -84,7 +84,12 @@ def test_the_best_is_chosen_by_validation_among_those_that_finished():
     assert table.best(elbos) == 11
     assert table.best(grid(), "elbo") == 0
     assert table.best([member(0, 1.0, diverged_at=3, beta=1.0)]) is None
-    assert table.best([member(0, None, elbo=None, beta=1.0)]) is None
+    autoencoders = [member(i, None, elbo=None, beta=float(i)) for i in range(3)]
+    for each, distortion in zip(autoencoders, (7.0, 5.0, 6.0), strict=True):
+        each["valid"]["distortion"] = distortion
+    assert table.best(autoencoders) == 1
+    autoencoders[1]["valid"]["distortion"] = autoencoders[2]["valid"]["distortion"] = None
+    assert table.best(autoencoders) == 0 and table.best(autoencoders[1:]) is None
 
 
 def test_labels():
@@ -100,13 +105,13 @@ def test_csv_holds_every_member_and_every_digit(tmp_path):
     members = [member(1, 1 / 3, beta=0.1, hidden=[200, 200]), member(0, None, 7, beta=1.0, hidden=[5])]
     members[1]["best_step"], members[1]["valid"] = 4, None
     table.write_csv(path, members)
-    scores = ("num_examples", "elbo", "distortion", "rate", "nll", "nll_stderr", "nll_samples", "active_units")
+    scores = ("num_examples", "elbo", "distortion", "rate", "nll", "nll_stderr", "nll_samples", "mse", "active_units")
     names = [f"{split}_{name}" for split in ("valid", "test") for name in (*scores, "bits_per_dim")]
     assert path.read_text() == (
         f"member,hypers.beta,model.hidden,diverged_at,best_step,{','.join(names)}\n"
-        f'1,0.1,"(200, 200)",,,10,-100.0,80.5,19.5,{1 / 3 - 1!r},0.25,100,4,,'
-        f"10,-100.0,80.5,19.5,{1 / 3!r},0.25,100,4,\n"
-        '0,1.0,"(5,)",7,4,,,,,,,,,,10,-100.0,80.5,19.5,,0.25,100,4,\n'
+        f'1,0.1,"(200, 200)",,,10,-100.0,80.5,19.5,{1 / 3 - 1!r},0.25,100,0.5,4,,'
+        f"10,-100.0,80.5,19.5,{1 / 3!r},0.25,100,0.5,4,\n"
+        '0,1.0,"(5,)",7,4,,,,,,,,,,,10,-100.0,80.5,19.5,,0.25,100,0.5,4,\n'
     )
     assert [file.name for file in tmp_path.iterdir()] == ["sweep.csv"]
 

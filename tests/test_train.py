@@ -101,7 +101,7 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     assert results["complete"] and results["step"] == 30
     assert results["dataset"] | {"fingerprint": ""} == {
         "name": "blobs", "source": "array", "num_train": 200, "num_valid": 40, "num_test": 60,
-        "binarization": "dynamic", "example_shape": [6, 5, 1], "fingerprint": "",
+        "binarization": "dynamic", "example_shape": [6, 5, 1], "fingerprint": "", "preparation": "", "label_names": [],
     }  # fmt: skip
     (member,) = results["members"]
     assert member["hypers"]["latent_dim"] == 3 and member["diverged_at"] is None
@@ -278,8 +278,8 @@ def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):
 
     original = program.make_steps
 
-    def counting(*args):
-        steps = original(*args)
+    def counting(*args, **options):
+        steps = original(*args, **options)
 
         def train(*args):
             traces.append(1)

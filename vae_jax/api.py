@@ -210,5 +210,5 @@ def _initial_params(programs: list[Program], workdir: Path):
         wanted = jax.tree.map(lambda leaf: leaf.shape[1:], program.abstract_state().params)
         if wanted != given:
             raise UserError(f"train.init_from={source}: its parameters do not have the shapes of this config's model")
-    about = {"workdir": source, "member": run.member, "step": run.step, "params": run.config.eval.params}
+    about = {"workdir": source, "member": run.member, "step": run.step, "params": which_params(run.config)}
     return run.params, about

@@ -27,9 +27,23 @@ def size(hypers: Hypers) -> int:
     return len(hypers["seed"])
 
 
-def lift(step, in_axes=0):
-    """A step of one member as a step of all; `in_axes` marks with None what members share."""
-    return jax.vmap(step, in_axes)
+def lift(step, in_axes=0, one_by_one=False):
+    """A step of one member as a step of all, side by side or one after another; `in_axes`, 0 for what each member has
+    its own of, marks with None what they share."""
+    if not one_by_one:
+        return jax.vmap(step, in_axes)
+
+    def steps(*args):
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        own = [arg for arg, axis in zip(args, axes, strict=True) if axis == 0]
+
+        def one(own):
+            own = iter(own)
+            return step(*(next(own) if axis == 0 else arg for arg, axis in zip(args, axes, strict=True)))
+
+        return jax.lax.map(one, own)
+
+    return steps
 
 
 def member(tree, i: int):

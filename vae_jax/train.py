@@ -65,12 +65,16 @@ def make_train_chunk(program: Program, mesh) -> Callable:
 
     index is [T, B], or [T, N, B] where members have orders of their own.
     """
-    return _train_chunk(program.steps.train, program.config.sweep.shared_data, mesh)
+    # On a CPU convolutions are faster one member after another, matrix products side by side
+    # (experiments/convolutions.md); members that are spread over devices go side by side.
+    conv = program.config.model.encoder == "conv"
+    one_by_one = conv and mesh.devices.flat[0].platform == "cpu" and mesh.shape["member"] == 1
+    return _train_chunk(program.steps.train, program.config.sweep.shared_data, mesh, one_by_one)
 
 
 @functools.lru_cache(maxsize=2)  # the parts of a sweep that share their steps share what is compiled
-def _train_chunk(train_step: Callable, shared_data: bool, mesh) -> Callable:
-    step = population.lift(train_step, (0, 0, None, None if shared_data else 0))
+def _train_chunk(train_step: Callable, shared_data: bool, mesh, one_by_one: bool) -> Callable:
+    step = population.lift(train_step, (0, 0, None, None if shared_data else 0), one_by_one)
 
     def train_chunk(state: TrainState, hypers, store, index):
         state, metrics = jax.lax.scan(lambda state, i: step(state, hypers, store, i), state, index)
