@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from vae_jax.distributions import Point
 from vae_jax.likelihoods import LIKELIHOODS, Likelihood
-from vae_jax.models.vae import as_example
+from vae_jax.models.generator import generator, seen
 from vae_jax.networks import Network, make_decoder, make_encoder
 from vae_jax.types import Draw, Example, Hypers, Model, Params
 
@@ -33,6 +33,7 @@ def autoencoder(
 ) -> Model:
     """A Model without densities of z. Its encoder's second output, a VAE's logvar, is left unused, so that the two
     have the same network."""
+    p_x = generator(decoder, likelihood, example_shape)
 
     def active(hypers: Hypers) -> jax.Array:
         return jnp.arange(width) < hypers["latent_dim"]
@@ -41,31 +42,18 @@ def autoencoder(
         encoder_rng, decoder_rng, _ = jax.random.split(rng, 3)
         return {
             "encoder": encoder.init(encoder_rng, hypers["latent_dim"]),
-            "decoder": {
-                "network": decoder.init(decoder_rng, hypers["latent_dim"]),
-                "likelihood": likelihood.init(),
-            },
+            "decoder": p_x.init(decoder_rng, hypers["latent_dim"]),
             "prior": {"mean": jnp.zeros(width), "scale": jnp.zeros((width, width))} if sampler else {},
         }
 
     def encode(params: Params, x: Example | jax.Array, hypers: Hypers) -> Point:
-        x, _, observed = as_example(x)
-        code, _ = encoder.apply(params["encoder"], x if observed is None else x * observed)
+        code, _ = encoder.apply(params["encoder"], seen(x))
         return Point(jnp.where(active(hypers), code, 0.0))
 
     def draw(params: Params, x: Example | jax.Array, _rng: jax.Array, hypers: Hypers, path_weight=None) -> Draw:
         posterior = encode(params, x, hypers)
-        x, _, observed = as_example(x)
-        out = decoder.apply(params["decoder"]["network"], posterior.mean)
-        log_p = likelihood.log_prob(params["decoder"]["likelihood"], out, x.ravel())
-        log_p = log_p if observed is None else jnp.where(observed.ravel() == 1, log_p, 0.0)
-        return Draw(distortion=-jnp.sum(log_p), rate=None, log_w=None, z=posterior.mean, posterior=posterior)
-
-    def decode(params: Params, z: jax.Array, rng: jax.Array | None = None) -> jax.Array:
-        theta = params["decoder"]["likelihood"]
-        out = decoder.apply(params["decoder"]["network"], z)
-        x = likelihood.mean(theta, out) if rng is None else likelihood.sample(theta, rng, out)
-        return x.reshape(example_shape)
+        distortion = -p_x.log_prob(params, x, posterior.mean)
+        return Draw(distortion, rate=None, log_w=None, z=posterior.mean, posterior=posterior)
 
     def sample_code(params: Params, rng: jax.Array, hypers: Hypers) -> jax.Array:
         z = params["prior"]["mean"] + params["prior"]["scale"] @ jax.random.normal(rng, (width,))
@@ -78,8 +66,8 @@ def autoencoder(
 
     densities = {"log_q": None, "log_joint": None}
     if not sampler:
-        return Model(init, encode, **densities, draw=draw, decode=decode, sample_prior=None)
-    return Model(init, encode, **densities, draw=draw, decode=decode, sample_prior=sample_code, fit_prior=fit_prior)
+        return Model(init, encode, **densities, draw=draw, decode=p_x.decode, sample_prior=None)
+    return Model(init, encode, **densities, draw=draw, decode=p_x.decode, sample_prior=sample_code, fit_prior=fit_prior)
 
 
 def make(config, x_mean: jax.Array, width: int, dtype: Any = None) -> Model:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from vae_jax import distributions
 from vae_jax.distributions import Gaussian
 from vae_jax.likelihoods import LIKELIHOODS, Likelihood
+from vae_jax.models.generator import generator, seen
 from vae_jax.networks import Network, make_decoder, make_encoder
 from vae_jax.priors import Prior, standard_normal
 from vae_jax.types import Draw, Example, Hypers, Model, Params
@@ -32,6 +33,7 @@ def vae(
     width: int,
 ) -> Model:
     """A Model from its four parts; x may come flat or in `example_shape`, decoded means have `example_shape`."""
+    p_x = generator(decoder, likelihood, example_shape)
 
     def active(hypers: Hypers) -> jax.Array:
         return jnp.arange(width) < hypers["latent_dim"]
@@ -40,24 +42,14 @@ def vae(
         encoder_rng, decoder_rng, prior_rng = jax.random.split(rng, 3)
         return {
             "encoder": encoder.init(encoder_rng, hypers["latent_dim"]),
-            "decoder": {
-                "network": decoder.init(decoder_rng, hypers["latent_dim"]),
-                "likelihood": likelihood.init(),
-            },
+            "decoder": p_x.init(decoder_rng, hypers["latent_dim"]),
             "prior": prior.init(prior_rng),
         }
 
     def encode(params: Params, x: Example | jax.Array, hypers: Hypers) -> Gaussian:
-        x, _, observed = as_example(x)
-        mean, logvar = encoder.apply(params["encoder"], x if observed is None else x * observed)
+        mean, logvar = encoder.apply(params["encoder"], seen(x))
         mask = active(hypers)
         return Gaussian(jnp.where(mask, mean, 0.0), jnp.where(mask, logvar, 0.0))
-
-    def log_likelihood(params: Params, x: Example | jax.Array, z: jax.Array) -> jax.Array:
-        x, _, observed = as_example(x)
-        out = decoder.apply(params["decoder"]["network"], z)
-        log_p = likelihood.log_prob(params["decoder"]["likelihood"], out, x.ravel())
-        return jnp.sum(log_p if observed is None else jnp.where(observed.ravel() == 1, log_p, 0.0))
 
     def log_prior(params: Params, z: jax.Array, hypers: Hypers) -> jax.Array:
         return jnp.sum(jnp.where(active(hypers), prior.log_prob(params["prior"], z), 0.0))
@@ -69,7 +61,7 @@ def vae(
         return log_posterior(encode(params, x, hypers), z, hypers)
 
     def log_joint(params: Params, x: Example | jax.Array, z: jax.Array, hypers: Hypers) -> jax.Array:
-        return log_likelihood(params, x, z) + log_prior(params, z, hypers)
+        return p_x.log_prob(params, x, z) + log_prior(params, z, hypers)
 
     def draw(params: Params, x, rng: jax.Array, hypers: Hypers, path_weight=None) -> Draw:
         posterior = encode(params, x, hypers)
@@ -81,7 +73,7 @@ def vae(
             # its expectation is zero (Roeder et al. 2017) or is taken care of by the weight (Tucker et al. 2019).
             z = scale_gradient(z, path_weight)
             q = encode(jax.lax.stop_gradient(params), x, hypers)
-        log_p_x = log_likelihood(params, x, z)
+        log_p_x = p_x.log_prob(params, x, z)
         return Draw(
             distortion=-log_p_x,
             rate=jnp.where(active(hypers), prior.kl(params["prior"], posterior), 0.0),
@@ -90,20 +82,10 @@ def vae(
             posterior=posterior,
         )
 
-    def decode(params: Params, z: jax.Array, rng: jax.Array | None = None) -> jax.Array:
-        theta = params["decoder"]["likelihood"]
-        out = decoder.apply(params["decoder"]["network"], z)
-        x = likelihood.mean(theta, out) if rng is None else likelihood.sample(theta, rng, out)
-        return x.reshape(example_shape)
-
     def sample_prior(params: Params, rng: jax.Array, hypers: Hypers) -> jax.Array:
         return jnp.where(active(hypers), prior.sample(params["prior"], rng), 0.0)
 
-    return Model(init, encode, log_q, log_joint, draw, decode, sample_prior)
-
-
-def as_example(x: Example | jax.Array) -> Example:
-    return x if isinstance(x, Example) else Example(x)
+    return Model(init, encode, log_q, log_joint, draw, p_x.decode, sample_prior)
 
 
 def scale_gradient(z: jax.Array, weight: jax.Array) -> jax.Array:
