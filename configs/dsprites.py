@@ -13,7 +13,7 @@ def get_config():
     config = default()
     config.data.name = "dsprites"
     config.data.num_test = 5000
-    config.data.binarize = "none"
+    config.data.binarize = "threshold"
     config.model.encoder = "conv"
     config.model.channels = (32, 32, 64, 64)
     config.hypers.beta = 4.0
