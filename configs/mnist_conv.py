@@ -1,6 +1,11 @@
 """Residual convolutional VAE on MNIST, binarized anew at every step: 28 -> 14 -> 7 -> 4 pixels a side.
 
-python3 -m vae_jax.main --config=configs/mnist_conv.py
+    python3 -m vae_jax.main --config=configs/mnist_conv.py
+
+Hardware: 2 shared CPU cores. Time: 42 min, of which 7 are the evaluation, with other work beside it; not measured on a
+GPU. Expect a test NLL of 85.99 +- 0.21 nats (100 importance samples, where configs/mnist.py has 89.59; the whole test
+set, binarized once with eval.seed; the error is over examples), a test ELBO of -90.57 (distortion 61.29, rate 29.28)
+and 32 active units of 32.
 """
 
 from vae_jax.config import default
@@ -15,4 +20,5 @@ def get_config():
     config.train.num_epochs = 30.0
     config.checkpoint.every_epochs = 1.0
     config.eval.nll_samples = 100
+    config.eval.samples_per_step = 1  # 100 images at a time: more leave the caches of a CPU
     return config

@@ -5,8 +5,9 @@
 A step of the training loop's own chunks (a `lax.scan` over steps) for populations of `--members`, 28x28 images in
 batches of 50, `model.channels=(16, 32)`: the 3x3 convolutions as the matrix product of patches with the kernel, or
 as XLA's convolution, which for a population is a grouped one; the members side by side (`vmap`) or one after another
-(`lax.map`). The last row computes the networks in bfloat16. All take their turns in every round, every other round
-backwards; a ratio is the median of the ratios of the rounds. On a CPU the package trains as in the first row.
+(`lax.map`). The last row computes the networks in bfloat16. A second table has the members of an MLP, 784-200-200-32.
+All take their turns in every round, every other round backwards; a ratio is the median of the ratios of the rounds.
+On a CPU the package trains as in the first row of each table.
 """
 
 import argparse
@@ -27,53 +28,57 @@ from vae_jax.networks.layers import Conv
 from vae_jax.program import make_program
 from vae_jax.train import initial_state
 
-BATCH, STEPS, IMAGES = 50, 4, 1000
+BATCH, IMAGES = 50, 1000
 PATCHES, XLA = Conv._patches, Conv._convolution
-CASES = {  # name: (how to convolve, how to go through the members, dtype)
+CONVOLUTIONS = {  # name: (how to convolve, whether one member after another, dtype)
     "patches, lax.map": (PATCHES, True, "float32"),
     "patches, vmap": (PATCHES, False, "float32"),
     "XLA's convolution, lax.map": (XLA, True, "float32"),
     "XLA's convolution, vmap": (XLA, False, "float32"),
     "patches, lax.map, bfloat16": (PATCHES, True, "bfloat16"),
 }
+MLPS = {"MLP, vmap": (None, False, "float32"), "MLP, lax.map": (None, True, "float32")}
 
 
 def compiled_chunk(case: tuple, num_members: int, store):
-    """run() -> seconds of one chunk, after the compilation."""
+    """run() -> milliseconds of a step, after the compilation."""
     convolve, one_by_one, dtype = case
+    num_steps = 4 if convolve else 40
     config = settings.default()
-    config.model.update(encoder="conv", channels=(16, 32))
+    if convolve:
+        config.model.update(encoder="conv", channels=(16, 32))
     config.hypers.latent_dim, config.train.batch_size, config.train.dtype = 32, BATCH, dtype
     config.sweep.seed = tuple(range(num_members))
     changes = [{"hypers.seed": i} for i in range(num_members)]
     program = make_program(settings.check(config), np.full((28, 28, 1), 0.13), IMAGES, changes=changes)
     step = population.lift(program.steps.train, (0, 0, None, None), one_by_one)
     chunk = jax.jit(lambda state, hypers, index: jax.lax.scan(lambda s, i: step(s, hypers, store, i), state, index)[0])
-    index = jnp.asarray(np.random.default_rng(0).integers(0, IMAGES, (STEPS, BATCH)), jnp.int32)
+    index = jnp.asarray(np.random.default_rng(0).integers(0, IMAGES, (num_steps, BATCH)), jnp.int32)
     state = initial_state(program, None, sharding.make_mesh(num_members, BATCH))
-    Conv._patches = convolve  # what the CPU's branch calls; traced here, so later changes do not matter
+    Conv._patches = convolve or PATCHES  # what the CPU's branch calls; traced here, so later changes do not matter
     compiled = chunk.lower(state, program.hypers, index).compile()
     Conv._patches = PATCHES
 
     def run() -> float:
         began = time.perf_counter()
         jax.block_until_ready(compiled(state, program.hypers, index))
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / num_steps * 1e3
 
     assert population.size(program.hypers) == num_members
     run()
     return run
 
 
-def table(num_members: int, rounds: int, store) -> list[str]:
-    runs = {name: compiled_chunk(case, num_members, store) for name, case in CASES.items()}
+def table(cases: dict, num_members: int, rounds: int, store) -> list[str]:
+    runs = {name: compiled_chunk(case, num_members, store) for name, case in cases.items()}
     ways = list(runs.values())
     times = [[run() for run in ways] if r % 2 else [run() for run in ways[::-1]][::-1] for r in range(rounds)]
-    times = np.array(times) / STEPS * 1e3
+    times = np.array(times)
     lines = [f"{num_members} member{'s' * (num_members > 1)}; {rounds} rounds", ""]
     lines += ["| | median ms a step | ratio to the first |", "|:--|--:|--:|"]
     for name, column in zip(runs, times.T, strict=True):
-        lines.append(f"| {name} | {np.median(column):.0f} | {np.median(column / times[:, 0]):.2f} |")
+        median = float(f"{np.median(column):.3g}")
+        lines.append(f"| {name} | {median:g} | {np.median(column / times[:, 0]):.2f} |")
     return [*lines, ""]
 
 
@@ -93,7 +98,7 @@ def main() -> None:
     ]
     make = functools.partial(table, rounds=args.rounds, store=store)
     for num_members in map(int, args.members.split(",")):
-        lines += make(num_members)
+        lines += make(CONVOLUTIONS, num_members) + make(MLPS, num_members)
     text = "\n".join(lines)
     print(text)
     if args.output:

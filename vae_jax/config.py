@@ -87,7 +87,8 @@ def unflatten(given: dict[str, object]) -> ConfigDict:
 
 def single(config: ConfigDict, changes: dict) -> ConfigDict:
     """The config of a single run with `changes` ({field: value}, of `sweep.members`) in place of the sweep."""
-    cleared = {f"sweep.{name}": () for name in sweep.sweepable(config)} | {"sweep.max_members": 0}
+    cleared = {f"sweep.{name}": () for name in sweep.sweepable(config)}
+    cleared |= {"sweep.mode": "product", "sweep.max_members": 0}
     return check(unflatten(flatten(config) | cleared | changes), own_hypers=True)
 
 
