@@ -21,6 +21,14 @@ _make_mesh = sharding.make_mesh
 sharding.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
 
 
+LONGEST = ["test_sweep_run", "test_main", "test_train", "test_vae", "test_processes", "test_readme", "test_configs"]
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first, whole: or one worker would still be at them when the others have ended."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")

@@ -11,7 +11,7 @@ from vae_jax.models import make_model
 from vae_jax.networks.conv import ResidualBlock, SubPixelConv, level_sizes
 from vae_jax.networks.layers import Conv, GroupNorm
 
-SHAPES = [(28, 28, 1), (7, 5, 3), (9, 16, 2), (4, 4, 1)]
+SHAPES = [(7, 5, 3), (9, 16, 2), (4, 4, 1)]
 
 
 def hypers(latent_dim):

@@ -73,7 +73,7 @@ def test_a_member_that_diverges_keeps_its_last_good_state(config):
     p = program(config)
     h, index = one(p), jnp.arange(20)
     train = jax.jit(p.steps.train)
-    good, metrics = train(p.steps.init(h), h, jnp.asarray(X), index)
+    good, metrics = train(jax.jit(p.steps.init)(h), h, jnp.asarray(X), index)
     assert good.diverged_at == -1 and np.isfinite(metrics["loss"]) and good.step == 1
     bad, metrics = train(good, h | {"beta": jnp.float32(jnp.nan)}, jnp.asarray(X), index)
     assert not np.isfinite(metrics["loss"])
@@ -92,7 +92,7 @@ def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
     config.hypers.beta_warmup_epochs = 1.0
     p = program(config)  # 10 steps an epoch
     h = one(p)
-    state = p.steps.init(h)
+    state = jax.jit(p.steps.init)(h)
 
     def at(state, step, elbo):
         state = state._replace(step=jnp.int32(step), params=jax.tree.map(lambda a: a + 1, state.params))
@@ -113,7 +113,7 @@ def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
 def test_noise_of_a_step_is_a_function_of_seed_and_step(config):
     p = program(config)
     h = one(p)
-    state, train = p.steps.init(h), jax.jit(p.steps.train)
+    state, train = jax.jit(p.steps.init)(h), jax.jit(p.steps.train)
     first = train(state, h, jnp.asarray(X), jnp.arange(20))[1]["loss"]
     assert first == train(state, h, jnp.asarray(X), jnp.arange(20))[1]["loss"]
     assert first != train(state._replace(step=jnp.int32(1)), h, jnp.asarray(X), jnp.arange(20))[1]["distortion"]
@@ -132,7 +132,7 @@ def test_no_key_is_used_twice(config):
     p = program(config)
     h = one(p)
     with jax.debug_key_reuse(True):
-        state = p.steps.init(h)
+        state = jax.jit(p.steps.init)(h)
         jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))
 
 
@@ -148,7 +148,7 @@ def test_a_step_moves_by_the_scheduled_learning_rate(config):
     config.hypers.lr_warmup_epochs, config.hypers.learning_rate, config.hypers.clip_norm = 10.0, 0.1, 1e9
     p = program(config)  # a hundred steps of warm-up
     h = one(p)
-    state = p.steps.init(h)
+    state = jax.jit(p.steps.init)(h)
     new, metrics = jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))
     moved = max(
         float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (state.params, new.params)), strict=True)
@@ -161,7 +161,8 @@ def test_a_step_moves_by_the_scheduled_learning_rate(config):
 def test_clipped_is_logged(config):
     config.hypers.clip_norm = 1e-3
     p = program(config)
-    assert p.steps.train(p.steps.init(one(p)), one(p), jnp.asarray(X), jnp.arange(20))[1]["clipped"]
+    init, train = jax.jit(p.steps.init), jax.jit(p.steps.train)
+    assert train(init(one(p)), one(p), jnp.asarray(X), jnp.arange(20))[1]["clipped"]
 
 
 def test_the_objective_gets_all_samples_and_a_key_of_its_own(config):

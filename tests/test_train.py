@@ -127,6 +127,10 @@ def test_results_are_those_of_numpy(finished):
         np.testing.assert_allclose(found["nll"], -log_p.mean(), rtol=1e-6)
         np.testing.assert_allclose(found["nll_stderr"], log_p.std(ddof=1) / np.sqrt(len(log_p)), rtol=1e-6)
         np.testing.assert_allclose(found["rate"], bound.rate[0].mean(), rtol=1e-5)
+        split = getattr(images, name)
+        x = np.asarray(run.as_evaluated(images, name, np.arange(split.num))).reshape(-1, *run.example_shape)
+        mse = np.mean((x - run.decode(run.encode(x).mean)) ** 2)
+        np.testing.assert_allclose(found["mse"], mse, rtol=1e-5)
         np.testing.assert_allclose(bound.unit_rate[0].sum(), bound.rate[0].mean(), rtol=1e-5)
 
 

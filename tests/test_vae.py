@@ -16,7 +16,8 @@ from vae_jax.types import Example
 def small(width, hidden=(8, 7), shape=(4, 3, 1)):
     config = default()
     config.model.hidden = hidden
-    return make_model(config.model, jnp.full(shape, 0.4), width)
+    model = make_model(config.model, jnp.full(shape, 0.4), width)
+    return model._replace(init=jax.jit(model.init))
 
 
 def hypers(latent_dim, **more):
@@ -27,15 +28,9 @@ X = jax.random.bernoulli(jax.random.key(3), 0.5, (6, 12)).astype(jnp.float32)
 
 
 def draws(model, params, batch, samples, latent_dim, x=X):
-    return draw_batch(
-        model,
-        params,
-        x[:batch],
-        jax.random.key(5),
-        jnp.arange(batch),
-        jnp.arange(samples),
-        hypers(latent_dim),
-    )
+    positions = jnp.arange(batch), jnp.arange(samples)
+    many = lambda params, x: draw_batch(model, params, x, jax.random.key(5), *positions, hypers(latent_dim))  # noqa: E731
+    return jax.jit(many)(params, x[:batch])
 
 
 def test_true_posterior_gives_log_p_for_every_epsilon():
@@ -76,11 +71,10 @@ def test_log_w_is_log_joint_minus_log_q():
     model = small(4)
     params = model.init(jax.random.key(0), hypers(3))
     draw = draws(model, params, 6, 2, 3)
+    log_w = jax.jit(lambda x, z: model.log_joint(params, x, z, hypers(3)) - model.log_q(params, x, z, hypers(3)))
     for b in range(6):
         for k in range(2):
-            z = draw.z[b, k]
-            expected = model.log_joint(params, X[b], z, hypers(3)) - model.log_q(params, X[b], z, hypers(3))
-            np.testing.assert_allclose(draw.log_w[b, k], expected, rtol=1e-5)
+            np.testing.assert_allclose(draw.log_w[b, k], log_w(X[b], draw.z[b, k]), rtol=1e-5)
 
 
 def test_path_gradient_vanishes_at_the_true_posterior_and_the_plain_one_does_not():
@@ -147,7 +141,7 @@ def test_inactive_units_have_no_gradient():
     model = small(5)
     params = model.init(jax.random.key(0), hypers(2))
     loss_fn = make_loss_fn(model, make_objective(default().objective), hypers(2))
-    grads = jax.grad(lambda p: loss_fn(p, X, jax.random.key(1))[0])(params)
+    grads = jax.jit(jax.grad(lambda p: loss_fn(p, X, jax.random.key(1))[0]))(params)
     heads = [grads["encoder"][n][k] for n in ("mean", "logvar") for k in ("kernel", "bias")]
     assert all((g[2:] == 0).all() and (g[:2] != 0).any() for g in heads)
     first = grads["decoder"]["network"]["Dense_0"]["kernel"]
@@ -174,7 +168,7 @@ def test_loss_gradient_matches_finite_differences():
         loss_fn = make_loss_fn(model, make_objective(default().objective), now, num_samples=2)
         x = jnp.asarray(X, jnp.float64)
         check_grads(
-            lambda p: loss_fn(p, x, jax.random.key(1))[0],
+            jax.jit(lambda p: loss_fn(p, x, jax.random.key(1))[0]),
             (params,),
             order=1,
             modes="rev",

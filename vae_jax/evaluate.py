@@ -147,12 +147,20 @@ def _sample(sample_step: Callable) -> Callable:
 
 def summarize(program: Program, evaluation: Evaluation, num_samples: int) -> list[dict]:
     """The numbers of a split for every member, in nats per example; `nll_stderr` is over examples."""
-    size = len(evaluation.distortion)
-    return [_summarize_member(program, population.member(evaluation, i), num_samples) for i in range(size)]
+    dims = [int(dim) for dim in program.hypers["latent_dim"]]
+    return [
+        _summarize_member(program, population.member(evaluation, i), dim, num_samples) for i, dim in enumerate(dims)
+    ]
 
 
-def _summarize_member(program: Program, one: Evaluation, num_samples: int) -> dict:
-    n = len(one.distortion)
+def _summarize_member(program: Program, one: Evaluation, latent_dim: int, num_samples: int) -> dict:
+    n, width = len(one.distortion), population.width(program.hypers)
+
+    def per_unit(values: np.ndarray | None) -> list[float] | None:
+        """To six digits, there may be many; and without what the member's arrays have beyond its own units."""
+        values = values if values is None or len(values) != width else values[:latent_dim]
+        return None if values is None else [float(f"{value:.6g}") for value in values]
+
     mean = lambda values: None if values is None else float(values.mean(dtype=np.float64))  # noqa: E731
     distortion, rate, log_p = mean(one.distortion), mean(one.rate), mean(one.log_p)
     known = log_p is not None
@@ -167,11 +175,6 @@ def _summarize_member(program: Program, one: Evaluation, num_samples: int) -> di
         "mse": mean(one.squared_error),
         "active_units": latents.active_units(one.activity) if known and one.activity is not None else None,
         "bits_per_dim": -log_p / (np.prod(program.example_shape) * np.log(2)) if known and program.is_mass else None,
-        "unit_rate": _rounded(one.unit_rate),
-        "unit_activity": _rounded(one.activity),
+        "unit_rate": per_unit(one.unit_rate),
+        "unit_activity": per_unit(one.activity),
     }
-
-
-def _rounded(values: np.ndarray | None) -> list[float] | None:
-    """Per latent unit, to six digits: there may be many."""
-    return None if values is None else [float(f"{value:.6g}") for value in values]
