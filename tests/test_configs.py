@@ -18,7 +18,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 SHAPES = {"digits": (8, 8, 1), "dsprites": (64, 64, 1), "shapes3d": (64, 64, 3)}
 SHAPES |= dict.fromkeys(("cifar10", "svhn_cropped"), (32, 32, 3)) | dict.fromkeys(("celeb_a", "folder"), (64, 64, 3))
 # Nothing is compiled of these: it takes minutes, or is the same as configs/mnist.py's.
-TRACED = ["ae", "celeba", "cifar10", "dsprites", "folder", "mnist_conv", "shapes3d", "svhn_cropped"]
+TRACED = ["ae", "celeba", "cifar10", "digits", "dsprites", "folder", "mnist_conv", "shapes3d", "svhn_cropped"]
 TRACED += ["binarized_mnist", "emnist", "fashion_mnist", "kmnist", "omniglot"]
 
 
