@@ -303,6 +303,16 @@ def test_a_density_is_not_compared_with_a_probability(a, tmp_path):
     assert "B - A  nll" in report(b, b)
 
 
+def test_a_plain_autoencoder_has_a_squared_error_and_nothing_to_pair(a, tmp_path):
+    b = write(tmp_path / "B", [NLL_B], config={"model": {"name": "ae"}})
+    results = json.loads((b / "results.json").read_text())
+    results["members"][0]["test"] |= {"nll": None, "elbo": None, "mse": 0.01234}
+    (b / "results.json").write_text(json.dumps(results))
+    text = report(a, b)
+    assert row(text, "mse")[-1] == "0.0123" and row(text, "nll")[-1] == "-"
+    assert "B is of a plain autoencoder, without NLL or ELBO" in re.sub(r"\s+", " ", text)
+
+
 @pytest.mark.parametrize("flaw", ["none", "of another evaluation", "too short", "without the member"])
 def test_examples_that_do_not_fit_the_results(a, sweep, flaw):
     path, arrays = sweep / "examples.npz", dict(np.load(sweep / "examples.npz"))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vae_jax import population
 from vae_jax.config import check
@@ -29,6 +30,16 @@ def test_grid_of_a_single_run(config):
     assert population.size(hypers) == 1 and population.width(hypers) == 3
     assert hypers["seed"].dtype == hypers["latent_dim"].dtype == jnp.int32
     assert hypers["beta"].dtype == jnp.float32 and hypers["beta"].shape == (1,)
+
+
+@pytest.mark.parametrize("axes", [0, (0, None, 0), (0, 0, None)])
+def test_members_one_by_one_are_members_side_by_side(axes):
+    step = lambda state, hypers, index: {"x": state["x"] * hypers + index.sum(), "i": index[0]}  # noqa: E731
+    given = [{"x": jnp.arange(6.0).reshape(3, 2)}, jnp.arange(2.0, 5.0), jnp.arange(12).reshape(3, 4) ** 2]
+    if axes != 0:
+        given = [arg if axis == 0 else arg[1] for arg, axis in zip(given, axes, strict=True)]
+    one_by_one, side_by_side = (jax.jit(population.lift(step, axes, way))(*given) for way in (True, False))
+    jax.tree.map(np.testing.assert_array_equal, one_by_one, side_by_side)
 
 
 def test_a_member_that_diverges_is_frozen_and_the_others_are_untouched(config, images, tmp_path):

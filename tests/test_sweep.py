@@ -82,6 +82,9 @@ def test_the_single_run_of_a_member_has_its_values_and_no_sweep():
     config.hypers.lr_final_fraction = 0.0
     assert check(config)
     assert sweep.members(alone) == [{}] and alone.sweep.max_members == 0
+    zipped = swept(beta=(0.5, 2), seed=(0, 1))
+    zipped.sweep.mode = "zip"
+    assert "sweep" not in as_command(single(check(zipped), {"hypers.beta": 2.0}))
 
 
 def test_the_command_of_a_member_is_its_single_run(monkeypatch):
