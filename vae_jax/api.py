@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoints, population, record, sharding, sweep, tensorboard, writers
+from vae_jax import checkpoints, estimators, population, record, sharding, sweep, tensorboard, writers
 from vae_jax import config as settings
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
@@ -79,7 +79,9 @@ def evaluate(
         _check_saved(program, workdir)
     now = record.open_workdir(workdir, now)
     with catch_signals() as stop:
-        outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=False)
+        # Whoever asks for estimates asks for more, not for the numbers there are once again.
+        more = bool(config.eval.estimators)
+        outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=more)
         for program in programs:
             outcome.add(program, restore(program, workdir)[1])
         outcome.finish(now["own"])
@@ -150,6 +152,7 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Pro
     low, high = scan.value_range(dataset)
     for program in {id(program.steps): program for program in programs}.values():
         check_data(program.config, dataset, own, low, high)
+        estimators.check(program, dataset)
     if sweep.swept(config) and config.sweep.max_members == 0:
         known = stored and stored["config"].get("sweep", {}).get("max_members")
         config.sweep.max_members = known or _max_members(programs)

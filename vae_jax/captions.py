@@ -1,6 +1,11 @@
 """What a reader of a report should look for in each picture: the bold part names it. No logic."""
 
 SWEEP = {
+    "rate_distortion_curves.png": "**What each decoder could do.** A line is the best that the decoder can with any "
+    "code of that rate, a diamond what its encoder reaches. A diamond far above its line is the encoder's loss; lines "
+    "that cross say that no decoder is best at every rate.",
+    "gaps.png": "**Where the bound is lost.** From the estimate of -log p(x), left, to -ELBO, right: what Gaussians "
+    "with a diagonal covariance cost, and what it costs that one encoder serves all examples.",
     "heat_maps.png": "**The numbers over the sweep.** A ridge of equal colour means that the choice along it does not "
     "matter; rate and active units say why an NLL is what it is. Trust differences that are larger than the spread "
     "over seeds.",
@@ -26,6 +31,15 @@ MEMBER = {
     "another, the model says what it takes to be similar.",
     "latents.png": "**Codes of test examples.** Labels were not used in training: clusters are what the model found by "
     "itself. Points far out, or gaps between them, are where samples from the prior and codes of data part.",
+    "bounds.png": "**Bounds on log p(x).** Rows of test examples are lower bounds: the further right, the closer to "
+    "the truth. Of simulated examples there is an upper bound too, and the truth lies between: how far the two are "
+    "apart is how far to trust AIS. The error over examples is the same for all rows and says nothing of their order.",
+    "rate_distortion_curve.png": "**The decoder's rate-distortion curve.** What it could do with the best code of "
+    "every rate; at beta = 1 that is log p(x). The encoder lies above it by its gap to log p(x).",
+    "gaps.png": "**Where the bound is lost.** From the estimate of -log p(x), left, to -ELBO, right. A large "
+    "approximation gap asks for a richer family of q(z|x), a large amortization gap for a better encoder.",
+    "kl_spectrum.png": "**What each unit's rate is spent on.** Information about x, or a marginal that is not the "
+    "prior's: samples from the prior then meet codes that no data has.",
     "rates.png": "**Rate, unit by unit.** How many units are used, and how evenly. Units in grey hold nothing: the "
     "model leaves them at the prior, and a smaller latent_dim would do.",
 }

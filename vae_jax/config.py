@@ -181,6 +181,12 @@ def _check_together(given: dict) -> None:
         )
     if given["model.name"] != "ae" and given["model.code_sampler"] != "none":
         raise UserError("model.code_sampler is for model.name 'ae': a VAE has a prior to sample from")
+    if "gaps" in given["eval.estimators"] and "ais" not in given["eval.estimators"]:
+        raise UserError("eval.estimators: 'gaps' are measured from the estimate of 'ais', so name that, too")
+    if given["eval.rate_distortion_max_beta"] < 1:
+        raise UserError(
+            f"eval.rate_distortion_max_beta is {given['eval.rate_distortion_max_beta']:g}, expected 1 or more"
+        )
     cycle = given["hypers.beta_cycle_epochs"]
     if given["train.beta_schedule"] == "cyclic" and given["hypers.beta_warmup_epochs"] >= cycle:
         raise UserError(
@@ -201,8 +207,10 @@ def _typed(name: str, value, like):
     if isinstance(like, float) and type(value) is int:
         return float(value)
     if isinstance(like, tuple) and isinstance(value, list | tuple):
-        if all(type(v) is int for v in value):
+        if all(type(v) is (str if name in CHOICES else int) for v in value):
             return tuple(value)
+        if name in CHOICES:
+            raise UserError(f"{name} is {value!r}, expected a tuple of names such as {CHOICES[name][:2]!r}")
         raise UserError(f"{name} is {value!r}, expected a tuple of whole numbers such as {like!r}")
     if type(value) is not type(like):
         expected = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
@@ -211,9 +219,10 @@ def _typed(name: str, value, like):
 
 
 def _check_value(name: str, value) -> None:
-    if name in CHOICES and value not in CHOICES[name]:
-        raise UserError(f"{name} is {value!r}; {nearest(str(value), CHOICES[name])}")
     numbers = value if isinstance(value, tuple) else (value,)
+    for choice in numbers:
+        if name in CHOICES and choice not in CHOICES[name]:
+            raise UserError(f"{name} is {value!r}; {nearest(str(choice), CHOICES[name])}")
     if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
         raise UserError(f"{name} is {value!r}, expected a finite number")
     if (name in POSITIVE or name in ("model.hidden", "model.channels")) and any(v <= 0 for v in numbers):

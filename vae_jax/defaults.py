@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from vae_jax import sweep
+from vae_jax.evaluation.ais import INITIAL, SCHEDULES
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import MODELS
 from vae_jax.models.ae import CODE_SAMPLERS
@@ -10,6 +11,7 @@ from vae_jax.networks import ENCODERS
 from vae_jax.networks.layers import ACTIVATIONS
 from vae_jax.objectives import OBJECTIVES
 from vae_jax.optim import BETA_SCHEDULES, DECAYS, OPTIMIZERS
+from vae_jax.rng import ESTIMATES
 
 
 def _section(**fields) -> ConfigDict:
@@ -105,6 +107,22 @@ def _sections() -> dict[str, ConfigDict]:
             seed=0,  # of the evaluation noise and the binarization of valid and test
             batch_size=100,  # examples per compiled call
             samples_per_step=10,  # importance samples of each held in memory at a time
+            # Beyond that bound, of the test set, for the best member by validation: "iwae" (very many samples), "ais",
+            # "bdmc" (AIS from both sides, on simulated examples), "rate_distortion", "gaps" (needs "ais"); of the
+            # codes: "latents", "probes"; of the samples: "samples". () = none
+            estimators=(),
+            all_members=False,  # for every member of a sweep instead
+            bounds_examples=200,  # test examples, chosen by seed, for iwae, ais, rate_distortion and gaps
+            iwae_samples=(5_000, 100_000),  # importance samples per example
+            ais_chains=16,  # per example
+            ais_distributions=1000,  # from the initial one to the posterior
+            ais_leapfrog=10,  # steps of each Hamiltonian trajectory
+            ais_schedule="sigmoid",  # "linear" | "sigmoid": how the distributions are spaced
+            ais_initial="encoder",  # "prior" | "encoder": where the chains start
+            rate_distortion_max_beta=8.0,  # where the curve ends; beyond 1 it has half as many distributions again
+            gap_steps=1000,  # of Adam, for the best q(z|x) of each example
+            gap_samples=10,  # of z in each of them
+            feature_examples=5_000,  # test, train and sampled examples that are compared in the space of features
             tensorboard=False,  # whether event files for TensorBoard are written, too; needs the extra [tensorboard]
         ),
         "checkpoint": _section(
@@ -129,6 +147,9 @@ CHOICES = {
     "train.dtype": ("float32", "bfloat16"),
     "train.beta_schedule": tuple(BETA_SCHEDULES),
     "eval.params": ("auto", "last", "ema", "best"),
+    "eval.estimators": ESTIMATES,
+    "eval.ais_schedule": tuple(SCHEDULES),
+    "eval.ais_initial": tuple(INITIAL),
     "sweep.mode": ("product", "zip"),
 }
 POSITIVE = (
@@ -147,6 +168,14 @@ POSITIVE = (
     "eval.nll_samples",
     "eval.batch_size",
     "eval.samples_per_step",
+    "eval.bounds_examples",
+    "eval.iwae_samples",
+    "eval.ais_chains",
+    "eval.ais_distributions",
+    "eval.ais_leapfrog",
+    "eval.gap_steps",
+    "eval.gap_samples",
+    "eval.feature_examples",
     "checkpoint.every_epochs",
     "checkpoint.keep",
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_jax import population, sharding
 from vae_jax.data import Split
-from vae_jax.evaluation import latents
+from vae_jax.evaluation import latents, weights
 from vae_jax.evaluation.likelihood import Bound
 from vae_jax.program import Program
 
@@ -18,6 +18,7 @@ class Evaluation(NamedTuple):
     """What a split of n examples gives, for N members, on the host. What a model has not is None."""
 
     log_p: np.ndarray | None  # the importance-weighted bound  [N, n]
+    effective: np.ndarray | None  # effective number of its samples  [N, n]
     distortion: np.ndarray  # [N, n]
     rate: np.ndarray | None  # summed over units  [N, n]
     squared_error: np.ndarray | None  # mean over values, at the posterior's mean  [N, n]
@@ -67,7 +68,7 @@ class _Total:
     def add(self, bound: Bound, num: int) -> None:
         bound = jax.tree.map(lambda leaf: leaf[:, :num], sharding.fetch(bound))
         rate = None if bound.rate is None else bound.rate.sum(-1)
-        self.per_example.append((bound.log_p, bound.distortion, rate, bound.squared_error))
+        self.per_example.append((bound.log_p, bound.effective, bound.distortion, rate, bound.squared_error))
         values = {"rate": bound.rate, "mean": getattr(bound.posterior, "mean", None)}
         if values["mean"] is not None:
             values["square"] = np.square(values["mean"], dtype=np.float64)
@@ -146,11 +147,19 @@ def _sample(sample_step: Callable) -> Callable:
 
 
 def summarize(program: Program, evaluation: Evaluation, num_samples: int) -> list[dict]:
-    """The numbers of a split for every member, in nats per example; `nll_stderr` is over examples."""
+    """The numbers of a split for every member, in nats per example.
+
+    `nll_stderr` is over examples; `nll_noise_stderr` over the importance samples, the examples being what they are.
+    """
     dims = [int(dim) for dim in program.hypers["latent_dim"]]
     return [
         _summarize_member(program, population.member(evaluation, i), dim, num_samples) for i, dim in enumerate(dims)
     ]
+
+
+def _noise_stderr(effective: np.ndarray, num_samples: int) -> float:
+    variance = weights.log_mean_variance(effective.astype(np.float64), num_samples)
+    return float(np.sqrt(np.maximum(variance, 0.0).sum()) / len(effective))
 
 
 def _summarize_member(program: Program, one: Evaluation, latent_dim: int, num_samples: int) -> dict:
@@ -171,7 +180,9 @@ def _summarize_member(program: Program, one: Evaluation, latent_dim: int, num_sa
         "rate": rate,
         "nll": -log_p if known else None,
         "nll_stderr": float(one.log_p.std(ddof=1, dtype=np.float64) / np.sqrt(n)) if known and n > 1 else None,
+        "nll_noise_stderr": _noise_stderr(one.effective, num_samples) if known else None,
         "nll_samples": num_samples if known else None,
+        "effective_samples": float(np.median(one.effective)) if known else None,
         "mse": mean(one.squared_error),
         "active_units": latents.active_units(one.activity) if known and one.activity is not None else None,
         "bits_per_dim": -log_p / (np.prod(program.example_shape) * np.log(2)) if known and program.is_mass else None,

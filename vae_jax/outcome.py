@@ -1,12 +1,13 @@
 """What a finished training leaves to look at: results.json, tables, pictures, and a few lines on the terminal."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vae_jax import config as settings
-from vae_jax import population, record, report, sharding, sweep_plots, sweep_table, tensorboard, writers
+from vae_jax import estimation, population, record, report, sharding, sweep_plots, sweep_table, tensorboard, writers
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.evaluate import Evaluation, fit_prior, make_evaluate, sample, summarize
@@ -31,7 +32,8 @@ class Outcome:
         self.workdir, self.description, self.dataset, self.check = workdir, description, dataset, check
         self.images, self.params, self.fitted, self.programs = {}, {}, {}, []
         self.resume = resume
-        self.stored = (writers.read_json(workdir / "results.json") if resume else None) or {}
+        before = writers.read_json(workdir / "results.json") or {}
+        self.stored, self.estimates = before if resume else {}, before.get("evaluation", [])
         self.examples = writers.read_arrays(workdir / "examples.npz") if self.stored else {}
         self.entries: dict[int, dict] = {}
         self.command = None
@@ -56,8 +58,11 @@ class Outcome:
             self.images |= dict(zip(members, sample(program, params, evaluation.seed, NUM_IN_STRIP), strict=False))
         self.programs.append(program)
         best = sweep_table.best(self._members())
-        if best in members:
-            self.params = {best: sharding.fetch(population.member(params, members.index(best)))}
+        if best in members and not evaluation.all_members:
+            self.params = {}
+        for i, member in enumerate(members):
+            if member == best or evaluation.all_members:
+                self.params[member] = sharding.fetch(population.member(params, i))
         if self.resume and not stored:
             self._write(complete=False)
 
@@ -108,6 +113,7 @@ class Outcome:
             "best_member": best,
             "best_command": self.command,
             "members": members,
+            "evaluation": self.estimates,
         }
         writers.write_arrays(self.workdir / "examples.npz", self.examples)
         if self.fitted:
@@ -130,9 +136,11 @@ class Outcome:
         if sweep_table.best(members) is None:
             self._write(complete=done)
             raise_diverged(members, self.workdir)
-        self.command = None if own else settings.as_command(self._best_program().config)
+        self.command = None if own else settings.as_command(self._alone(sweep_table.best(members)).config)
         if len(members) > 1:
             sweep_table.write_csv(self.workdir / "sweep.csv", members)
+        runs = {m: partial(self._run, m) for m in self.params} if self.programs[0].config.eval.estimators else {}
+        self.estimates = estimation.estimate_members(members, self.estimates, runs, self.dataset, self.check)
         say("drawing")
         if sharding.is_main():
             self._draw(members, own)
@@ -143,15 +151,17 @@ class Outcome:
             report.write(self.workdir)
         print_summary(results, self.workdir)
         sharding.wait_for_all("finished")  # nobody reads before everything is written
+        estimation.raise_violations(self.estimates)
 
-    def _best_program(self) -> Program:
-        best = sweep_table.best(self._members())
-        program = next(program for program in self.programs if best in program.members)
-        return program.alone(program.changes[program.members.index(best)])
+    def _alone(self, member: int) -> Program:
+        program = next(program for program in self.programs if member in program.members)
+        return program.alone(program.changes[program.members.index(member)])
+
+    def _run(self, member: int) -> Run:
+        return Run(self.workdir, self._alone(member), member, self.params[member], self.entries[member]["step"], None)
 
     def _draw(self, members: list[dict], own: list[str]) -> None:
-        (best, params), program = *self.params.items(), self._best_program()
-        run = Run(self.workdir, program, best, params, self.entries[best]["step"], None)
+        best = sweep_table.best(members)
         folder, about = self.workdir, record.dataset_name(self.description)
         if len(members) > 1:
             title = f"{about}, {len(members)} members, epoch {self.entries[best]['epoch']:.4g}"
@@ -164,7 +174,8 @@ class Outcome:
                 sweep_plots.strips(self.workdir / "strips.png", sampled, images, title)
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
-        draw_pictures(run, self.dataset, folder, about, self.entries[best], own)
+        draw_pictures(self._run(best), self.dataset, folder, about, self.entries[best], own)
+        estimation.draw(self.workdir, folder, self.estimates, members, best, about)
 
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
@@ -216,6 +227,7 @@ def print_summary(results: dict, workdir: Path) -> None:
         say(f"{who}{split}: {_line(best[split])}")
     if len(members) > 1 and results["best_command"]:
         say(f"that member alone: {results['best_command']}")
+    estimation.print_lines(results.get("evaluation", []), members)
     files = "results.json, metrics.jsonl and the pictures"
     say(f"wrote {workdir}: {files if len(members) == 1 else f'sweep.csv, {files}'}")
     say(f"to look at all of it: {workdir / 'report.html'}")

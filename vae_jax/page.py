@@ -29,8 +29,8 @@ thead th { position: sticky; top: 0; background: var(--paper); }
 tbody th { border: 0; text-align: left; }
 .sortable { font-size: .875rem; } .sortable :is(th, td) { padding-right: .9rem; }
 .sortable thead th { white-space: normal; vertical-align: bottom; }
-td.means { text-align: left; white-space: normal; }
-td.means { min-width: 15rem; font-size: .875rem; }
+td.means, td.words { text-align: left; white-space: normal; }
+td.means, td.words { min-width: 15rem; font-size: .875rem; }
 tr.best > * { color: var(--accent); font-weight: 600; }
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid var(--accent); }
 th[aria-sort] button::after { content: " \\2191"; } th[aria-sort=descending] button::after { content: " \\2193"; }

@@ -125,8 +125,10 @@ def read_record(workdir: Path) -> dict | None:
 
 
 def read_config(record: dict) -> ConfigDict:
-    """The config of a record, checked."""
-    return settings.check(ConfigDict(record["config"]), own_hypers=True)
+    """The config of a record, checked; a field that has come since, and changes no trajectory, has its default."""
+    free = {name: value for name, value in settings.flatten(settings.default()).items() if name.startswith(FREE)}
+    given = free | settings.flatten(ConfigDict(record["config"]))
+    return settings.check(settings.unflatten(given), own_hypers=True)
 
 
 def check_same_run(workdir: Path, before: dict, now: dict) -> None:

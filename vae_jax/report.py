@@ -5,7 +5,7 @@ import base64
 import struct
 from pathlib import Path
 
-from vae_jax import captions, record, sweep_table, writers
+from vae_jax import captions, estimate_table, record, sweep_table, writers
 from vae_jax import config as settings
 from vae_jax.errors import UserError
 from vae_jax.page import SORT, document, tag
@@ -44,6 +44,7 @@ def write(workdir: Path) -> Path:
         body += [*_ranking(members), *_figures(workdir, captions.SWEEP)]
         body.append(tag("h2", f"The best: {sweep_table.named(best)}"))
     body += _numbers(best, results["eval"], heading=len(members) == 1)
+    body += _estimates(results.get("evaluation", []), members)
     body += _figures(folder, captions.AUTOENCODER if best["test"]["rate"] is None else captions.MEMBER)
     body += _reproduce(stored, results)
     path = workdir / "report.html"
@@ -123,6 +124,29 @@ def _numbers(member: dict, evaluation: dict, heading: bool) -> list[tuple]:
     table = tag("table", tag("thead", names), tag("tbody", *rows), class_="numbers")
     title = [tag("h2", "Numbers")] if heading else []
     return [*title, tag("div", table, class_="scroll"), tag("p", note, class_="dim")]
+
+
+def _estimates(evaluation: list[dict], members: list[dict]) -> list[tuple]:
+    """What the estimators found, a table for each member they were for."""
+    parts = []
+    for entry in evaluation:
+        rows = [
+            tag(
+                "tr",
+                tag("th", name, scope="row"),
+                tag("td", numbers, class_="words"),
+                tag("td", meaning, class_="means"),
+            )
+            for name, numbers, meaning in estimate_table.rows(entry)
+        ]
+        member = next(m for m in members if m["member"] == entry["member"])
+        who = f", {sweep_table.named(member)}" if len(members) > 1 else ""
+        parts.append(tag("h2", f"Estimates{who}"))
+        parts += [tag("p", warning, class_="alarm") for warning in estimate_table.warnings(entry)]
+        parts.append(tag("div", tag("table", tag("tbody", *rows), class_="numbers"), class_="scroll"))
+        note = f"Test examples of bounds: {len(entry['examples'])}, chosen by eval.seed {entry['seed']}; nats; "
+        parts.append(tag("p", f"{note}± is the standard error over examples.", class_="dim"))
+    return parts
 
 
 def _ranking(members: list[dict]) -> list[tuple]:

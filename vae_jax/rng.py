@@ -14,6 +14,8 @@ import jax
 Key = jax.Array
 
 SPLITS = ("train", "valid", "test")
+# What folds into Roots.estimate, the values of eval.estimators; new names go to the end.
+ESTIMATES = ("iwae", "ais", "bdmc", "rate_distortion", "gaps", "latents", "probes", "samples")
 
 
 class Roots(NamedTuple):
@@ -21,6 +23,7 @@ class Roots(NamedTuple):
     train: Key  # folded with the step
     evaluate: Key  # folded with the split
     sample: Key  # draws from the prior
+    estimate: Key  # folded with the estimator; last, so that the others are what they were before it came
 
 
 class StepKeys(NamedTuple):
@@ -56,6 +59,16 @@ def of_loss(rng: Key) -> LossKeys:
 
 def of_split(seed: int | jax.Array, split: str) -> EvalKeys:
     return _split(jax.random.fold_in(roots(seed).evaluate, SPLITS.index(split)), EvalKeys)
+
+
+def of_estimate(seed: int | jax.Array, name: str) -> Key:
+    """The key of one of ESTIMATES: to be folded or split, but not both."""
+    return jax.random.fold_in(roots(seed).estimate, 1 + ESTIMATES.index(name))
+
+
+def of_examples(seed: int | jax.Array) -> Key:
+    """The key that chooses the examples for what is expensive."""
+    return jax.random.fold_in(roots(seed).estimate, 0)
 
 
 def fold(key: Key, index: jax.Array) -> Key:

@@ -69,6 +69,7 @@ class Model(NamedTuple):
     sample_prior: Callable | None  # (params, rng, hypers) -> z
     # (params, mean [Z], covariance [Z, Z]) of the training set's codes -> params; for what is fitted after training
     fit_prior: Callable | None = None
+    log_prior: Callable | None = None  # (params, z, hypers) -> []: log p(z), for annealing that starts there
 
 
 class Objective(NamedTuple):

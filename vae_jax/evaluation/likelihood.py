@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax.evaluation import weights
 from vae_jax.models import batch_size, draw_batch
 from vae_jax.types import Draw, Example, Hypers, Model, Params
 
@@ -18,6 +19,7 @@ class Bound(NamedTuple):
     """Estimates per example, in nats; B examples. What a deterministic code has not is None."""
 
     log_p: jax.Array | None  # the K-sample bound  [B]
+    effective: jax.Array | None  # effective number of the K samples  [B]
     distortion: jax.Array  # mean over the K samples  [B]
     rate: jax.Array | None  # per latent unit  [B, Z]
     squared_error: jax.Array | None  # mean over values of (x - E[x|z])^2 at the posterior's mean  [B]
@@ -36,7 +38,7 @@ def bound(
 ) -> Bound:
     """The K-sample bound of a batch x [B, ...], streamed `samples_per_step` samples at a time.
 
-    Memory does not grow with `num_samples`: a running log-sum-exp is carried. Sample k of the example at
+    Memory does not grow with `num_samples`: running sums are carried. Sample k of the example at
     index `positions[b]` has its own noise, so the result depends on neither block nor step size.
     """
     one = jax.eval_shape(lambda: draw_batch(model, params, x, key, positions, jnp.arange(1), hypers))
@@ -53,18 +55,19 @@ def bound(
         log_w = jnp.where(used, draw.log_w, -jnp.inf)
         return total._replace(
             distortion=distortion,
-            log_w=jnp.logaddexp(total.log_w, jax.nn.logsumexp(log_w, axis=1)),
+            log_w=weights.add(total.log_w, log_w),
             rate=total.rate + jnp.sum(jnp.where(used[:, None], draw.rate, 0.0), axis=1),
         ), None
 
     zeros = jnp.zeros(batch_size(x))
     start = Draw(zeros, None, None, None, None)
     if one.log_w is not None:
-        start = start._replace(log_w=zeros - jnp.inf, rate=jnp.zeros((len(zeros), one.rate.shape[-1])))
+        start = start._replace(log_w=weights.none(zeros.shape), rate=jnp.zeros((len(zeros), one.rate.shape[-1])))
     total, _ = jax.lax.scan(add, start, jnp.arange(-(-num_samples // samples_per_step)))
     posterior = jax.vmap(lambda x: model.encode(params, x, hypers))(x)
     return Bound(
-        log_p=None if total.log_w is None else total.log_w - jnp.log(num_samples),
+        log_p=None if total.log_w is None else weights.log_mean(total.log_w, num_samples),
+        effective=None if total.log_w is None else weights.effective(total.log_w),
         distortion=total.distortion / num_samples,
         rate=None if total.rate is None else total.rate / num_samples,
         squared_error=_squared_error(model, params, x, posterior),

@@ -85,7 +85,7 @@ def vae(
     def sample_prior(params: Params, rng: jax.Array, hypers: Hypers) -> jax.Array:
         return jnp.where(active(hypers), prior.sample(params["prior"], rng), 0.0)
 
-    return Model(init, encode, log_q, log_joint, draw, p_x.decode, sample_prior)
+    return Model(init, encode, log_q, log_joint, draw, p_x.decode, sample_prior, log_prior=log_prior)
 
 
 def scale_gradient(z: jax.Array, weight: jax.Array) -> jax.Array:

@@ -1,0 +1,84 @@
+"""Estimates beyond the evaluation's own bound: what `config.eval.estimators` names, for one member of a run.
+
+To add one: a function `Study -> Task` and an entry in ESTIMATORS; its name goes to the end of `rng.ESTIMATES`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from vae_jax import rng as streams
+from vae_jax.data import Dataset
+from vae_jax.errors import UserError
+from vae_jax.estimators import ais, gaps, iwae, latents, probes, rate_distortion, samples
+from vae_jax.estimators.task import Study, perform
+from vae_jax.program import Program
+from vae_jax.run import Run
+
+ESTIMATORS = {
+    "iwae": iwae.task,
+    "ais": ais.task,
+    "bdmc": ais.bidirectional,
+    "rate_distortion": rate_distortion.task,
+    "gaps": gaps.task,
+    "latents": latents.task,
+    "probes": probes.task,
+    "samples": samples.task,
+}
+
+
+def check(program: Program, dataset: Dataset) -> None:
+    """Whether the estimators of the config fit the model and the data.
+
+    Raises:
+      UserError: one does not; it names those that fit.
+    """
+    asked, given = program.config.eval.estimators, properties(program, dataset)
+    from_prior = program.config.eval.ais_initial == "prior"
+    needs = {
+        "a density log p(x, z)": ("iwae", "ais", "bdmc", "rate_distortion", "gaps"),
+        "a prior density log p(z)": ("rate_distortion", "latents", *(("ais", "bdmc") if from_prior else ())),
+        "a prior to sample from": ("bdmc", "rate_distortion", "samples"),
+        "a diagonal Gaussian q(z|x)": ("gaps", "latents"),
+        "a code, the mean of q(z|x)": ("probes",),
+        "labels": ("probes", "samples"),
+    }
+    fit = [name for name in ESTIMATORS if all(given[need] for need, names in needs.items() if name in names)]
+    for name in asked:
+        for need, names in needs.items():
+            if name in names and not given[need]:
+                who = dataset.name if need == "labels" else "this model"
+                there = f"what fits is {', '.join(fit)}" if fit else "no estimator fits"
+                raise UserError(f"eval.estimators: {name!r} needs {need}, which {who} does not have; {there}")
+
+
+def properties(program: Program, dataset: Dataset) -> dict[str, bool]:
+    """What an estimator may need, and whether it is there."""
+    model, hypers = program.model, {name: values[0] for name, values in program.hypers.items()}
+    params, x = jax.eval_shape(program.steps.init, hypers).params, np.zeros(np.prod(program.example_shape), np.float32)
+    posterior = jax.eval_shape(model.encode, params, x, hypers)
+    mean, logvar = (getattr(posterior, name, None) for name in ("mean", "logvar"))
+    return {
+        "a density log p(x, z)": model.log_joint is not None,
+        "a prior density log p(z)": model.log_prior is not None,
+        "a prior to sample from": model.sample_prior is not None,
+        "a diagonal Gaussian q(z|x)": getattr(mean, "ndim", 0) == 1 and getattr(logvar, "shape", ()) == mean.shape,
+        "a code, the mean of q(z|x)": getattr(mean, "ndim", 0) == 1,
+        "labels": dataset.test.labels(np.arange(1)) is not None,
+    }
+
+
+def estimate(run: Run, dataset: Dataset, stop: Callable = lambda: None) -> dict:
+    """What results.json says under `evaluation` of the member that `run` is: {"examples": ..., name: numbers}.
+
+    Args:
+      stop: called between pieces of work; may raise, and what was done before is kept.
+    """
+    settings, num = run.config.eval, dataset.test.num
+    chosen = jax.random.permutation(streams.of_examples(settings.seed), num)[: settings.bounds_examples]
+    study = Study(run, dataset, np.sort(np.asarray(chosen)), stop)
+    tasks = [ESTIMATORS[name](study) for name in ESTIMATORS if name in settings.estimators]  # "ais" before "gaps"
+    found = perform(study, tasks)
+    numbers = {task.name: task.summarize(found[task.name], found) for task in tasks}
+    return {"seed": settings.seed, "examples": study.positions.tolist()} | numbers

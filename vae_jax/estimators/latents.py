@@ -1,0 +1,75 @@
+"""What the codes of the whole test set hold: mutual information, the aggregate posterior's KL, total correlation."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import distributions
+from vae_jax import rng as streams
+from vae_jax.distributions import Gaussian
+from vae_jax.errors import UserError
+from vae_jax.estimators.task import Study, Task, blocks_of, of_block
+from vae_jax.evaluation import aggregate
+from vae_jax.run import Run
+
+DRAWS, OTHERS = 100, 100  # whose pairs are compared at once: so many that they stay in a core's own memory
+CALLS = 10  # of DRAWS draws, in one block
+
+
+@partial(jax.jit, static_argnums=3)
+def _terms(posterior: Gaussian, positions, keys, log_prior):
+    eps = jax.vmap(lambda key: jax.random.normal(key, posterior.mean.shape[1:]))(keys)
+    return aggregate.terms(posterior, positions, eps, log_prior, OTHERS)
+
+
+def standard_normal(z: jax.Array) -> jax.Array:
+    return distributions.log_prob(Gaussian(jnp.zeros_like(z), jnp.zeros_like(z)), z)
+
+
+def _check_prior(run: Run) -> None:
+    """The KLs per unit are to N(0, 1): the model's own prior must be that."""
+    z = jax.random.normal(jax.random.key(0), (run.latent_dim,))
+    if not np.isclose(run.model.log_prior(run.params, z, run.hypers), standard_normal(z).sum(), rtol=1e-4):
+        raise UserError("eval.estimators: 'latents' compares with the prior N(0, I), which this model does not have")
+
+
+def task(study: Study) -> Task:
+    run, num = study.run, study.dataset.test.num
+    _check_prior(run)
+    num_blocks, size = blocks_of(num, DRAWS * CALLS)
+    key, numbers = streams.of_estimate(run.config.eval.seed, "latents"), np.arange(num)
+    posterior = None
+
+    def compare(positions) -> aggregate.Terms:
+        nonlocal posterior
+        if posterior is None:
+            codes = run.codes(study.dataset, "test")
+            posterior = Gaussian(jnp.asarray(codes.mean), jnp.asarray(codes.logvar))
+        return _terms(posterior, positions, streams.fold(key, positions), standard_normal)
+
+    def block(i: int) -> dict:
+        positions, found = of_block(numbers, i, size), []
+        for start in range(0, size, DRAWS):
+            found.append(compare(of_block(positions, start // DRAWS, DRAWS)))
+            study.check()
+        joined = aggregate.Terms(
+            *(np.concatenate(leaves)[: min(size, num - i * size)] for leaves in zip(*found, strict=True))
+        )
+        return joined._asdict()
+
+    def summarize(arrays: dict, _others: dict) -> dict:
+        found = aggregate.summarize(aggregate.Terms(**arrays))
+        return {"num_examples": num} | {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+
+    return Task(
+        name="latents",
+        about=f"each of {num:,} codes against all others",
+        settings={},
+        num_blocks=num_blocks,
+        block=block,
+        units=num_blocks * -(-size // DRAWS),
+        unit=lambda: compare(of_block(numbers, 0, DRAWS)),
+        summarize=summarize,
+    )
