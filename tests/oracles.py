@@ -12,20 +12,31 @@ from vae_jax.priors import standard_normal
 
 
 class LinearGaussian:
-    """p(z) = N(0, I), p(x|z) = N(W z + b, sigma^2 I), W with orthogonal columns: a diagonal true posterior.
+    """p(z) = N(0, I), p(x|z) = N(W z + b, sigma^2 I), W with orthogonal columns: a diagonal true posterior; or, where
+    `correlated`, with columns of any directions.
 
-    `model` is built by the package's own `vae`; its encoder is the true posterior, with mean and logvar
-    shifted by `encoder_error`.
+    `model` is built by the package's own `vae`; its encoder is the best diagonal Gaussian, which is the true posterior
+    where that is diagonal, with mean and logvar shifted by `encoder_error`.
     """
 
-    def __init__(self, dim: int, latent_dim: int, sigma: float, encoder_error: float = 0.0, seed: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        latent_dim: int,
+        sigma: float,
+        encoder_error: float = 0.0,
+        seed: int = 0,
+        correlated: bool = False,
+    ):
         rng = np.random.default_rng(seed)
         orthogonal = np.linalg.qr(rng.normal(size=(dim, latent_dim)))[0]
         self.w, self.b = orthogonal * rng.uniform(0.5, 2.0, latent_dim), rng.normal(size=dim)
+        if correlated:
+            self.w = self.w @ np.linalg.qr(rng.normal(size=(latent_dim, latent_dim)))[0]
         self.sigma, self.latent_dim = sigma, latent_dim
-        variance = 1 / (1 + np.sum(self.w**2, 0) / sigma**2)
-        to_mean = (self.w * variance).T / sigma**2
-        mean_shift, logvar = encoder_error, np.log(variance) + encoder_error
+        self.precision = np.eye(latent_dim) + self.w.T @ self.w / sigma**2  # of p(z|x)
+        to_mean = np.linalg.solve(self.precision, self.w.T) / sigma**2
+        mean_shift, logvar = encoder_error, -np.log(np.diag(self.precision)) + encoder_error
         encoder = Network(
             init=lambda rng, latent_dim: {"w": jnp.asarray(to_mean), "v": jnp.asarray(logvar)},
             apply=lambda p, x: (p["w"] @ (x.ravel() - self.b) + mean_shift, p["v"]),

@@ -36,8 +36,3 @@ def log_prob(q: Gaussian, z: jax.Array) -> jax.Array:
 def kl_to_standard_normal(q: Gaussian) -> jax.Array:
     """KL(q || N(0, 1)) per unit [Z], >= 0."""
     return 0.5 * (q.mean**2 + jnp.expm1(q.logvar) - q.logvar)
-
-
-def entropy(q: Gaussian) -> jax.Array:
-    """E_q[-log q(z)] per unit [Z]."""
-    return 0.5 * (math.log(2 * math.pi) + 1.0 + q.logvar)

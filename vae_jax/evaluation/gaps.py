@@ -62,17 +62,19 @@ def elbo(
     num_samples: int,
     samples_per_step: int,
 ) -> jax.Array:
-    """E_q[log p(x, z)] + the entropy of q; `num_samples`, rounded up to whole steps, are drawn. One `rng` compares
-    two q on the same noise."""
+    """E_q[log p(x, z) - log q(z)], which has no noise where q is the posterior; one `rng` compares two q on the same.
 
-    def log_joint(key):
+    `num_samples`, rounded up to whole steps, are drawn.
+    """
+
+    def log_w(key):
         z = distributions.sample(q, jax.random.normal(key, q.mean.shape))
-        return model.log_joint(params, x, z, hypers)
+        return model.log_joint(params, x, z, hypers) - distributions.log_prob(q, z).sum()
 
     def add(total, step):
         samples = step * samples_per_step + jnp.arange(samples_per_step)
-        return total + jnp.sum(jax.vmap(log_joint)(streams.fold(rng, samples))), None
+        return total + jnp.sum(jax.vmap(log_w)(streams.fold(rng, samples))), None
 
     num_steps = -(-num_samples // samples_per_step)
     total, _ = jax.lax.scan(add, jnp.zeros(()), jnp.arange(num_steps))
-    return total / (num_steps * samples_per_step) + distributions.entropy(q).sum()
+    return total / (num_steps * samples_per_step)
