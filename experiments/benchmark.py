@@ -22,6 +22,9 @@ step, with an empty cache of decoded data and compiled programs (cold), then wit
 (784-200-200-50, batches of 100), divided by the number of members, relative to the first: chunks of the loop in turn.
 `--platform=cuda` measures it on a GPU.
 
+`--part=importance`: samples a second of the importance-weighted bound, in evaluation's own loop, against the same
+bound of the same parameters in PyTorch.
+
 `--part=sweep`: one command that sweeps 16 seeds for 2 epochs of MNIST, against 16 commands of one seed each, from
 start to end: start-up, compilation (kept by the first for the others, as always), evaluation (10 importance samples)
 and pictures are in the time.
@@ -49,14 +52,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import config as settings
-from vae_jax import data, sharding
+from vae_jax import data, population, sharding
 from vae_jax.data import stream
+from vae_jax.evaluation.likelihood import bound
 from vae_jax.likelihoods import bernoulli
 from vae_jax.program import make_program
 from vae_jax.train import chunk_bounds, initial_state, make_train_chunk
 
 NUM, PIXELS, BATCH, STEPS, LEARNING_RATE = 60_000, 784, 128, 60_000 // 128, 1e-3
 HIDDEN, LATENT = 500, 20
+EXAMPLES, SAMPLES = 100, 1000
 SHAPES = {"encoder": (PIXELS, HIDDEN), "mean": (HIDDEN, LATENT), "logvar": (HIDDEN, LATENT)}
 SHAPES |= {"decoder": (LATENT, HIDDEN), "output": (HIDDEN, PIXELS)}
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -359,6 +364,73 @@ def run_command(cache: str, workdir: str, args, overrides: list[str]) -> float:
     return seconds
 
 
+def importance_part(args) -> list[str]:
+    """Importance samples a second, for the bound of one batch of examples."""
+    config = settings.check(settings.default())
+    x = (np.random.default_rng(0).random((EXAMPLES, PIXELS)) < 0.13).astype(np.float32)
+    program = make_program(config, np.full((28, 28, 1), 0.13), NUM)
+    hypers = population.member(program.hypers, 0)
+    params = program.steps.init(hypers).params
+    per_step = config.eval.samples_per_step
+    shape = EXAMPLES, SAMPLES, per_step
+    ours = jax.jit(lambda key: bound(program.model, params, x, key, np.arange(EXAMPLES), hypers, *shape[1:]).log_p)
+    contestants = {"vae_jax": lambda number: float(np.mean(ours(jax.random.key(number))))}
+    if args.platform == "cpu":
+        contestants |= torch_bounds(x, jax.tree.map(np.asarray, params), per_step)
+    seconds, log_p = measure(contestants, args.rounds)
+    for values in log_p.values():
+        assert abs(values[0] - log_p["vae_jax"][0]) < 0.5, f"not the same work, the bounds differ: {log_p}"
+    lines = [
+        f"The bound of {EXAMPLES} examples x {SAMPLES:,} samples, {per_step} of each at a time, on {args.platform}; "
+    ]
+    lines[0] += f"784-200-200-50; {args.rounds} rounds"
+    lines += ["", "| | median samples/s | most | ratio | target |", "|:--|--:|--:|:--|:--|"]
+    for name, s in seconds.items():
+        ratio = "" if name == "vae_jax" else f"vae_jax: {np.median(s / seconds['vae_jax']):.2f} x this"
+        rates = EXAMPLES * SAMPLES / np.median(s), EXAMPLES * SAMPLES / s.min()
+        lines += [f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {ratio} | {'>= 2' if ratio else ''} |"]
+    return lines
+
+
+def torch_bounds(x: np.ndarray, params: dict, per_step: int) -> dict:
+    """The same bound of the same model in PyTorch: as one would write it, and with what proved fastest."""
+    import torch
+
+    torch.set_num_threads(CORES)
+    functional, x = torch.nn.functional, torch.from_numpy(x)
+
+    def layer(p: dict):
+        return lambda h: functional.linear(h, torch.tensor(p["kernel"]), torch.tensor(p["bias"]))
+
+    encoder, decoder = params["encoder"], params["decoder"]["network"]
+
+    def make(tuned: bool):
+        @torch.inference_mode()
+        def run(number: int) -> float:
+            torch.manual_seed(number)
+            h, log_w = x, []
+            for name in ("Dense_0", "Dense_1"):
+                h = functional.relu(layer(encoder[name])(h))
+            mean, logvar = layer(encoder["mean"])(h), layer(encoder["logvar"])(h)
+            for _ in range(SAMPLES // per_step):
+                eps = torch.randn(len(x), per_step, mean.shape[-1])
+                z = mean[:, None] + torch.exp(0.5 * logvar)[:, None] * eps
+                h = functional.relu(layer(decoder["Dense_1"])(functional.relu(layer(decoder["Dense_0"])(z))))
+                logits = layer(decoder["Dense_2"])(h)
+                if tuned:
+                    log_p = torch.einsum("bkd,bd->bk", logits, x) - functional.softplus(logits).sum(-1)
+                else:
+                    target = x[:, None].expand_as(logits)
+                    log_p = -functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+                rest = eps**2 + logvar[:, None] - z**2  # log p(z) - log q(z|x), twice; the constants cancel
+                log_w.append(log_p + 0.5 * rest.sum(-1))
+            return float((torch.logsumexp(torch.cat(log_w, 1), 1) - np.log(SAMPLES)).mean())
+
+        return run
+
+    return {"PyTorch, cross-entropy with logits": make(False), "PyTorch, softplus and einsum": make(True)}
+
+
 def header() -> list[str]:
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
@@ -373,7 +445,13 @@ def header() -> list[str]:
 
 
 # What runs whole commands comes first: this process has no threads of its own then.
-PARTS = {"startup": startup_part, "sweep": sweep_part, "epochs": epochs_part, "members": members_part}
+PARTS = {
+    "startup": startup_part,
+    "sweep": sweep_part,
+    "epochs": epochs_part,
+    "members": members_part,
+    "importance": importance_part,
+}
 
 
 def main() -> None:
@@ -382,7 +460,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="counted epochs or chunks of each contestant")
     parser.add_argument("--starts", type=int, default=3, help="rounds of what runs whole commands")
     parser.add_argument("--members", default="1,4,16", help="sizes of the populations")
-    parser.add_argument("--platform", default="cpu", help="of --part=members: cpu, cuda or tpu")
+    parser.add_argument("--platform", default="cpu", help="of members and importance: cpu, cuda or tpu")
     parser.add_argument("--data", choices=("synthetic", "mnist"), default="synthetic", help="of the epochs")
     parser.add_argument("--data_dir", default="", help="where TFDS has prepared mnist, instead of a download")
     parser.add_argument("--output", default="", help="a Markdown file to write")
