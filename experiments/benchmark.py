@@ -398,11 +398,10 @@ def torch_bounds(x: np.ndarray, params: dict, per_step: int) -> dict:
 
     torch.set_num_threads(CORES)
     functional, x = torch.nn.functional, torch.from_numpy(x)
-
-    def layer(p: dict):
-        return lambda h: functional.linear(h, torch.tensor(p["kernel"]), torch.tensor(p["bias"]))
-
-    encoder, decoder = params["encoder"], params["decoder"]["network"]
+    encoder, decoder = (
+        {name: (torch.tensor(p["kernel"]), torch.tensor(p["bias"])) for name, p in part.items()}
+        for part in (params["encoder"], params["decoder"]["network"])
+    )
 
     def make(tuned: bool):
         @torch.inference_mode()
@@ -410,13 +409,14 @@ def torch_bounds(x: np.ndarray, params: dict, per_step: int) -> dict:
             torch.manual_seed(number)
             h, log_w = x, []
             for name in ("Dense_0", "Dense_1"):
-                h = functional.relu(layer(encoder[name])(h))
-            mean, logvar = layer(encoder["mean"])(h), layer(encoder["logvar"])(h)
+                h = functional.relu(functional.linear(h, *encoder[name]))
+            mean, logvar = (functional.linear(h, *encoder[name]) for name in ("mean", "logvar"))
             for _ in range(SAMPLES // per_step):
                 eps = torch.randn(len(x), per_step, mean.shape[-1])
                 z = mean[:, None] + torch.exp(0.5 * logvar)[:, None] * eps
-                h = functional.relu(layer(decoder["Dense_1"])(functional.relu(layer(decoder["Dense_0"])(z))))
-                logits = layer(decoder["Dense_2"])(h)
+                h = functional.relu(functional.linear(z, *decoder["Dense_0"]))
+                h = functional.relu(functional.linear(h, *decoder["Dense_1"]))
+                logits = functional.linear(h, *decoder["Dense_2"])
                 if tuned:
                     log_p = torch.einsum("bkd,bd->bk", logits, x) - functional.softplus(logits).sum(-1)
                 else:

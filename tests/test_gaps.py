@@ -64,4 +64,6 @@ def test_elbo_is_an_expectation_over_any_gaussian():
     exact = lambda key, q: float(elbo(oracle.model, oracle.params, x, q, key, oracle.hypers, 20_000, 1000))  # noqa: E731
     assert exact(jax.random.key(0), q) == pytest.approx(float(oracle.log_p(x)[0]), abs=0.001)
     off = q._replace(mean=q.mean + 0.5)
-    assert exact(jax.random.key(1), off) == pytest.approx(float(oracle.log_p(x)[0] - kl(off, q.mean, q.logvar)), abs=0.05)
+    assert exact(jax.random.key(1), off) == pytest.approx(
+        float(oracle.log_p(x)[0] - kl(off, q.mean, q.logvar)), abs=0.05
+    )

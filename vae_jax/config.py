@@ -183,6 +183,8 @@ def _check_together(given: dict) -> None:
         raise UserError("model.code_sampler is for model.name 'ae': a VAE has a prior to sample from")
     if "gaps" in given["eval.estimators"] and "ais" not in given["eval.estimators"]:
         raise UserError("eval.estimators: 'gaps' are measured from the estimate of 'ais', so name that, too")
+    if not given["eval.iwae_samples"]:
+        raise UserError("eval.iwae_samples is empty, expected at least one number of samples")
     if given["eval.rate_distortion_max_beta"] < 1:
         raise UserError(
             f"eval.rate_distortion_max_beta is {given['eval.rate_distortion_max_beta']:g}, expected 1 or more"

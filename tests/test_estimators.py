@@ -1,0 +1,309 @@
+"""Estimators on a run: what they write, that they go on where they were stopped, and what they refuse."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import untrained
+
+from vae_jax import api, data, estimate_table, estimation, estimators, main, outcome
+from vae_jax.config import check
+from vae_jax.errors import UserError
+from vae_jax.estimators import ais, iwae, task
+from vae_jax.evaluation import likelihood
+from vae_jax.program import make_program
+from vae_jax.rng import ESTIMATES, of_split
+from vae_jax.train import Interrupted
+
+ALL = tuple(estimators.ESTIMATORS)
+
+
+@pytest.fixture
+def small(config):
+    """Estimates of seconds."""
+    config.eval.update(bounds_examples=6, batch_size=4, samples_per_step=4, iwae_samples=(10, 100))
+    config.eval.update(ais_chains=4, ais_distributions=20, ais_leapfrog=3, gap_steps=30, gap_samples=2)
+    config.eval.feature_examples = 30
+    return config
+
+
+def run_of(config, images, path, names=("ais",), **fields):
+    config.eval.estimators = names
+    config.eval.update(fields)
+    path.mkdir(exist_ok=True)
+    run = untrained(config, images, path)
+    run.config = check(config)
+    return run
+
+
+def test_names_are_those_that_have_keys_of_their_own():
+    assert ALL == ESTIMATES
+
+
+def test_every_estimate_of_a_run(small, images, tmp_path, capsys):
+    found = estimators.estimate(run_of(small, images, tmp_path, ALL), images)
+    said = capsys.readouterr().out
+    assert list(found) == ["seed", "examples", *ALL] and all(f"{name}: " in said and "about" in said for name in ALL)
+    assert len(found["examples"]) == 6 and found["examples"] == sorted(set(found["examples"]))
+    fewer, more = found["iwae"]["bounds"]
+    assert fewer["samples"] == 10 and fewer["log_p"] < more["log_p"]
+    assert 1 <= fewer["effective_samples"] <= 10 and more["noise_stderr"] < more["stderr"]
+    assert found["gaps"]["log_p"] == pytest.approx(found["ais"]["log_p"])
+    parts = found["gaps"]["approximation"] + found["gaps"]["amortization"]
+    assert parts == pytest.approx(found["gaps"]["log_p"] - found["gaps"]["elbo"], abs=1e-4)
+    curve = found["rate_distortion"]
+    assert curve["beta"][-1] == pytest.approx(8.0) and np.diff(curve["distortion"])[-1] <= 0.05
+    codes = found["latents"]
+    whole = codes["mutual_information"] + codes["total_correlation"] + codes["dimension_wise_kl"]
+    assert whole == pytest.approx(codes["rate_sampled"], abs=1e-4) and len(codes["unit_mutual_information"]) == 3
+    assert codes["mutual_information"] <= np.log(images.test.num) + 1e-6
+    assert 0 <= found["probes"]["linear_probe"] <= 1 and found["samples"]["test"]["coverage"] > 0.5
+    for name, numbers, meaning in estimate_table.rows(found):
+        assert name in ALL and "nan" not in numbers and meaning
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_bound_is_that_of_the_evaluation(small, images, tmp_path):
+    run = run_of(small, images, tmp_path, ("iwae",))
+    found = estimators.estimate(run, images)
+    x = run.as_evaluated(images, "test", np.array(found["examples"]))
+    args = run.model, run.params, x, of_split(0, "test").epsilon, jnp.array(found["examples"]), run.hypers
+    for bound in found["iwae"]["bounds"]:
+        expected = likelihood.bound(*args, bound["samples"], 7)
+        assert bound["log_p"] == pytest.approx(float(expected.log_p.mean()), abs=1e-4)
+        assert bound["effective_samples"] == pytest.approx(float(np.median(expected.effective)), rel=1e-4)
+
+
+def test_numbers_depend_on_neither_blocks_nor_what_else_is_asked(small, images, tmp_path):
+    whole = estimators.estimate(run_of(small, images, tmp_path / "a", ("iwae", "ais", "bdmc")), images)
+    fields = {"batch_size": 3, "samples_per_step": 2, "iwae_samples": (100,)}
+    parts = estimators.estimate(run_of(small, images, tmp_path / "b", ("iwae", "ais"), **fields), images)
+    assert parts["examples"] == whole["examples"]
+    assert parts["iwae"]["bounds"][0]["log_p"] == pytest.approx(whole["iwae"]["bounds"][1]["log_p"], abs=1e-4)
+    assert parts["ais"]["log_p"] == pytest.approx(whole["ais"]["log_p"], abs=1e-3)
+
+
+def test_a_ladder_longer_than_one_call_is_climbed_in_several(small, images, tmp_path, monkeypatch):
+    run = run_of(small, images, tmp_path)
+    whole = estimators.estimate(run, images)["ais"]
+    monkeypatch.setattr(ais, "RUNGS", 7)
+    monkeypatch.setattr(task, "FORMAT", 0)  # else the stored blocks would be read
+    assert estimators.estimate(run, images)["ais"]["log_p"] == pytest.approx(whole["log_p"], abs=1e-3)
+
+
+def test_what_is_done_is_not_done_again(small, images, tmp_path, monkeypatch):
+    run = run_of(small, images, tmp_path, ("ais", "bdmc", "gaps"))
+    first = estimators.estimate(run, images)
+    blocks = sorted((tmp_path / "evaluation").iterdir())
+    assert len(blocks) == 2 + 2 + 2
+    monkeypatch.setattr(ais, "_visit", None)
+    assert estimators.estimate(run, images) == first  # nothing is computed
+    of_ais = next(path for path in blocks if path.name.startswith("ais"))
+    of_ais.unlink()
+    with pytest.raises(TypeError):  # this block alone is missing
+        estimators.estimate(run, images)
+    monkeypatch.undo()
+    assert estimators.estimate(run, images) == first
+    assert sorted((tmp_path / "evaluation").iterdir()) == blocks
+
+
+@pytest.mark.parametrize("change", ["ais_chains", "seed", "params", "bounds_examples"])
+def test_blocks_of_anything_else_are_not_taken(small, images, tmp_path, change):
+    run = run_of(small, images, tmp_path)
+    estimators.estimate(run, images)
+    before = set((tmp_path / "evaluation").iterdir())
+    fields = {} if change == "params" else {change: 5}
+    again = run_of(small, images, tmp_path / "other", **fields)
+    again.workdir = tmp_path
+    if change == "params":
+        again.params["encoder"]["mean"]["bias"] = again.params["encoder"]["mean"]["bias"] + 0.01
+    estimators.estimate(again, images)
+    assert not {path for path in before if path.stat().st_mtime_ns > max(p.stat().st_mtime_ns for p in before)}
+    assert len(set((tmp_path / "evaluation").iterdir())) == 2 * len(before)
+
+
+def test_an_interrupted_estimate_goes_on_with_the_same_numbers(small, images, tmp_path):
+    run, calls = run_of(small, images, tmp_path / "a", ("ais", "iwae")), 0
+    expected = estimators.estimate(run_of(small, images, tmp_path / "b", ("ais", "iwae")), images)
+
+    def stop():
+        nonlocal calls
+        calls += 1
+        if calls == 12:  # in the second block of ais, after all of iwae and one block
+            raise Interrupted(2)
+
+    with pytest.raises(Interrupted):
+        estimators.estimate(run, images, stop)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "evaluation").iterdir()}
+    assert done
+    assert estimators.estimate(run, images) == expected
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+
+
+def refusal(config, dataset, names):
+    config.eval.estimators = names
+    program = make_program(check(config), np.full(dataset.example_shape, 0.5), dataset.train.num)
+    with pytest.raises(UserError) as refused:
+        estimators.check(program, dataset)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_what_does_not_fit_the_model_is_refused_and_what_does_is_named(small, images):
+    small.model.name = "ae"
+    text = refusal(small, images, ("ais",))
+    assert "'ais' needs a density log p(x, z), which this model does not have; what fits is probes" in text
+    assert "'latents' needs" in refusal(small, images, ("latents",))
+    assert "'samples' needs a prior to sample from" in refusal(small, images, ("samples",))
+    small.model.code_sampler = "gaussian_fit"
+    assert "what fits is probes, samples" in refusal(small, images, ("iwae",))
+
+
+def test_labels_that_are_missing_are_named(small, images):
+    blind = data.from_arrays("blind", images.train.x[:200], images.test.x, num_valid=40)
+    assert "'probes' needs labels, which blind does not have" in refusal(small, blind, ("ais", "probes"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"estimators": ("gaps",)}, "name that, too"),
+        ({"estimators": ("aiss",)}, "did you mean ais"),
+        ({"estimators": ("ais", 3)}, "tuple of names"),
+        ({"ais_initial": "posterior"}, "there are prior, encoder"),
+        ({"ais_distributions": 0}, "more than 0"),
+        ({"iwae_samples": (5, 0)}, "more than 0"),
+        ({"iwae_samples": ()}, "at least one"),
+        ({"rate_distortion_max_beta": 0.5}, "1 or more"),
+    ],
+)
+def test_impossible_settings_are_refused(config, fields, message):
+    config.eval.update(fields)
+    with pytest.raises(UserError, match=message):
+        check(config)
+
+
+def sandwich(lower, upper, iwae_bound):
+    arrays = {"log_w": lower, "backward": upper, "iwae": iwae_bound, "effective": np.full(len(lower), 3.0)}
+    return ais.sandwich(arrays, 50)
+
+
+def test_bounds_that_contradict_each_other_are_found():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(-90, 20, size=(50, 1))
+    noise = lambda: 0.3 * rng.normal(size=(50, 8))  # noqa: E731
+    good = sandwich(truth - 0.1 + noise(), truth + 0.1 + noise(), truth[:, 0] - 1.0)
+    assert ais.violation(good) is None and good["iwae_width"] > good["width"] > 0
+    assert "AIS exceeds" in ais.violation(sandwich(truth + 0.5 + noise(), truth + noise(), truth[:, 0] - 1.0))
+    assert "IWAE-50 exceeds" in ais.violation(sandwich(truth - 0.5 + noise(), truth + noise(), truth[:, 0] + 1.0))
+    rounding = sandwich(truth + np.zeros(8), truth - 1e-4 + np.zeros(8), truth[:, 0])
+    assert ais.violation(rounding) is None  # no noise at all, and the last digit
+
+
+def test_the_average_of_backward_weights_is_of_their_inverses():
+    log_w = np.log(np.array([[1.0, 3.0]]))
+    found = ais.of_chains(log_w, sign=-1)
+    assert found["log_p"] == pytest.approx(-np.log((1 + 1 / 3) / 2))
+    assert ais.of_chains(log_w)["log_p"] == pytest.approx(np.log(2.0))
+
+
+def test_chains_that_misbehave_are_reported():
+    of = lambda acceptance, diverged: ais.judge(  # noqa: E731
+        {"acceptance": np.full(4, acceptance), "diverged": np.full(4, diverged)}
+    )
+    assert of(0.65, 0.0)["warning"] is None
+    assert "acceptance is 0.20" in of(0.2, 0.0)["warning"] and "acceptance is 0.97" in of(0.97, 0.0)["warning"]
+    assert "diverged" in of(0.65, 0.02)["warning"]
+    entry = {"ais": {"warning": "odd"}, "bdmc": {"warning": None}}
+    assert estimate_table.warnings(entry) == ["ais: odd"]
+
+
+def test_both_errors_of_a_bound():
+    log_p, effective = np.array([-1.0, -3.0]), np.array([10.0, 5.0])
+    found = iwae.of_log_means(log_p, effective, 100)
+    assert found["log_p"] == -2.0 and found["stderr"] == pytest.approx(np.sqrt(2) / np.sqrt(2))
+    assert found["noise_stderr"] == pytest.approx(np.sqrt(1 / 10 + 1 / 5 - 2 / 100) / 2)
+
+
+def test_spans_of_time_are_read_easily():
+    assert [task.span(s) for s in (0.2, 80, 200, 7200)] == ["about 1 s", "about 80 s", "about 3 min", "about 2.0 h"]
+
+
+@pytest.mark.parametrize(("num", "size"), [(6, 4), (10, 10), (1, 7), (200, 62), (7, 3)])
+def test_blocks_cover_every_example_once(num, size):
+    num_blocks, each = task.blocks_of(num, size)
+    assert each <= size
+    numbers = [task.of_block(np.arange(num), i, each)[: num - i * each] for i in range(num_blocks)]
+    np.testing.assert_array_equal(np.concatenate(numbers), np.arange(num))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished sweep of two members, whose estimates come with the training."""
+    from vae_jax.config import default
+
+    config = default()
+    config.data.update(name="digits", num_valid=200, binarize="none")
+    config.model.update(hidden=(16,), likelihood="gaussian")
+    config.hypers.update(latent_dim=2, beta_warmup_epochs=0.0)
+    config.train.num_epochs = 2.0
+    config.eval.update(nll_samples=5, estimators=("ais", "bdmc", "gaps", "rate_distortion"), bounds_examples=4)
+    config.eval.update(ais_chains=4, ais_distributions=20, ais_leapfrog=3, gap_steps=20, gap_samples=2)
+    config.eval.update(iwae_samples=(10,), all_members=True)
+    config.sweep.beta = (0.5, 1.0)
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    api.train(config, workdir)
+    return workdir
+
+
+def results_of(workdir):
+    return json.loads((workdir / "results.json").read_text())
+
+
+def test_estimates_of_every_member_come_with_training(trained):
+    results = results_of(trained)
+    assert [entry["member"] for entry in results["evaluation"]] == [0, 1] and results["complete"]
+    for entry in results["evaluation"]:
+        assert {"ais", "bdmc", "gaps", "rate_distortion"} <= entry.keys()
+        assert (trained / "members" / str(entry["member"]) / "evaluation").is_dir()
+    assert {"gaps.png", "rate_distortion_curves.png"} <= {path.name for path in trained.iterdir()}
+    best = trained / "members" / str(results["best_member"])
+    assert {"bounds.png", "gaps.png", "rate_distortion_curve.png"} <= {path.name for path in best.iterdir()}
+    page = (trained / "report.html").read_text()
+    assert page.count("<h2>Estimates, ") == 2 and "approximation gap" in page and "Bounds on log p(x)" in page
+
+
+def evaluate(trained, *overrides):
+    return main.run(["main", "--mode=evaluate", f"--workdir={trained}", "--config=configs/digits.py", *overrides])
+
+
+def test_more_estimates_keep_what_is_known(trained, monkeypatch, capsys):
+    before = results_of(trained)
+    monkeypatch.setattr(outcome.Outcome, "_evaluate", None)  # the bound of the whole split is known
+    more = "--config.eval.estimators=('latents','probes')"
+    assert evaluate(trained, more, "--config.eval.all_members=False") == 0
+    after = results_of(trained)
+    assert after["members"] == before["members"]
+    best, other = sorted(after["evaluation"], key=lambda entry: entry["member"] != after["best_member"])
+    assert {"ais", "latents", "probes"} <= best.keys() and "latents" not in other
+    old = {entry["member"]: entry for entry in before["evaluation"]}
+    assert best["ais"] == old[best["member"]]["ais"] and other == old[other["member"]]
+    assert "latents: rate" in capsys.readouterr().out
+    assert (trained / "members" / str(after["best_member"]) / "kl_spectrum.png").exists()
+
+
+def test_bounds_that_contradict_each_other_fail_the_run(trained, monkeypatch, capsys):
+    monkeypatch.setattr(estimation, "violation", lambda found: "the lower bound of AIS exceeds the upper one")
+    assert evaluate(trained) == 1
+    assert "error: member 0: the lower bound of AIS exceeds the upper one; do not trust" in capsys.readouterr().err
+    assert results_of(trained)["evaluation"]
+
+
+def test_other_examples_replace_what_was_known(trained):
+    other = "--config.eval.bounds_examples=3", "--config.eval.all_members=True"
+    assert evaluate(trained, "--config.eval.estimators=('iwae',)", *other) == 0
+    assert all(
+        set(e) == {"member", "step", "params", "seed", "examples", "iwae"} for e in results_of(trained)["evaluation"]
+    )
+    assert not (trained / "gaps.png").exists()  # pictures of numbers that are gone, go
