@@ -1,6 +1,7 @@
 """Estimators on a run: what they write, that they go on where they were stopped, and what they refuse."""
 
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -160,6 +161,11 @@ def test_what_does_not_fit_the_model_is_refused_and_what_does_is_named(small, im
     assert "what fits is probes, samples" in refusal(small, images, ("iwae",))
 
 
+def test_errors_need_two_examples(small, images):
+    small.eval.bounds_examples = 1
+    assert "two test examples or more" in refusal(small, images, ("ais",))
+
+
 def test_labels_that_are_missing_are_named(small, images):
     blind = data.from_arrays("blind", images.train.x[:200], images.test.x, num_valid=40)
     assert "'probes' needs labels, which blind does not have" in refusal(small, blind, ("ais", "probes"))
@@ -272,6 +278,18 @@ def test_estimates_of_every_member_come_with_training(trained):
     assert {"bounds.png", "gaps.png", "rate_distortion_curve.png"} <= {path.name for path in best.iterdir()}
     page = (trained / "report.html").read_text()
     assert page.count("<h2>Estimates, ") == 2 and "approximation gap" in page and "Bounds on log p(x)" in page
+
+
+def test_a_run_from_before_a_field_of_eval_came_is_read(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "old")
+    stored = json.loads((tmp_path / "old" / "config.json").read_text())
+    del stored["config"]["eval"]["ais_chains"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(stored))
+    assert api.load(tmp_path / "old").config.eval.ais_chains == 16
+    del stored["config"]["model"]["hidden"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"lacks the field 'model\.hidden'"):
+        api.load(tmp_path / "old")
 
 
 def evaluate(trained, *overrides):

@@ -43,12 +43,26 @@ def write(workdir, members, pictures=("samples", "curves"), data=DATA, config=No
     results = {"dataset": data, "step": 1234, "epoch": 30.85, "wall_time_s": 319.4, "examples_per_s": 17345.6}
     results |= {"complete": True, "eval": {"params": "last", "seed": 0, "nll_samples": 321}, "best_member": best}
     results |= {"best_command": "python3 -m vae_jax.main --best", "members": members}
+    results["evaluation"] = []
     writers.write_json(workdir / "results.json", results | {k: v for k, v in other.items() if k in results})
     folder = workdir if len(members) == 1 else workdir / "members" / str(best)
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(pictures):
         imsave(folder / f"{name}.png", np.random.default_rng(i).uniform(size=(60, 90, 3)), dpi=200)
     return report.write(workdir).read_text()
+
+
+def test_estimates_stand_in_a_table_of_their_own_with_their_warnings(tmp_path):
+    bound = {"log_p": -88.123, "stderr": 1.5, "noise_stderr": 0.02, "effective_samples": 12.3}
+    chains = {"ais_chains": 16, "ais_distributions": 1000, "ais_initial": "encoder", "acceptance": 0.25}
+    entry = {"member": 0, "seed": 0, "examples": [1, 5, 9], "iwae": {"bounds": [bound | {"samples": 5000}]}}
+    entry["ais"] = bound | chains | {"warning": "the mean acceptance is 0.25"}
+    reader = Reader(write(tmp_path, [member()], evaluation=[entry]))
+    page = " ".join(reader.text.split())
+    assert "-88.12 +- 1.50 (noise 0.02) with 5,000 samples, 12.3 effective" in page
+    assert "16 chains x 1,000 distributions from the encoder; acceptance 0.25" in page
+    assert "ais: the mean acceptance is 0.25" in reader.red and "bdmc" not in page
+    assert "Test examples of bounds: 3, chosen by eval.seed 0" in page
 
 
 @pytest.fixture
@@ -98,7 +112,7 @@ def test_a_page_of_a_run_is_whole_and_needs_nothing(tmp_path):
     reader = Reader(text)
     assert_self_contained(reader)
     pictures = [attributes for name, attributes in reader.elements if name == "img"]
-    assert len(pictures) == 8 and all(picture["alt"] for picture in pictures)
+    assert len(pictures) == len(captions.MEMBER) and all(picture["alt"] for picture in pictures)
     assert pictures[0]["width"] == "45" and pictures[0]["height"] == "30"  # 200 dots per inch, two to a pixel
     policy = next(a["content"] for name, a in reader.elements if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy

@@ -57,7 +57,7 @@ def bounds(path: Path, entry: dict, title: str) -> None:
     for axis, (name, rows) in zip(axes[:, 0], groups, strict=True):
         for y, (_, bound, colour) in enumerate(rows):
             centre = bound["log_p"]
-            axis.errorbar(centre, y, xerr=bound["stderr"] or 0.0, color=colour, lw=1, capsize=3, alpha=0.45)
+            axis.errorbar(centre, y, xerr=bound["stderr"], color=colour, lw=1, capsize=3, alpha=0.45)
             axis.errorbar(centre, y, xerr=bound.get("noise_stderr") or 0.0, color=colour, lw=4, fmt="o", ms=5)
             at = {"xytext": (0, 7), "textcoords": "offset points", "fontsize": 8, "ha": "center"}
             axis.annotate(f"{centre:.2f}", (centre, y), **at)

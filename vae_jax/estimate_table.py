@@ -23,8 +23,7 @@ def warnings(entry: dict) -> list[str]:
 
 
 def _bound(found: dict) -> str:
-    error = "" if found["stderr"] is None else f" +- {found['stderr']:.2f}"
-    return f"{found['log_p']:.2f}{error} (noise {found['noise_stderr']:.2f})"
+    return f"{found['log_p']:.2f} +- {found['stderr']:.2f} (noise {found['noise_stderr']:.2f})"
 
 
 def _iwae(found: dict) -> str:

@@ -238,6 +238,7 @@ def _line(n: dict) -> str:
     error = "" if n["nll_stderr"] is None else f" +- {n['nll_stderr']:.2f}"
     parts = {
         "nll": f"NLL {{:.2f}}{error} nats ({n['nll_samples']} samples)",
+        "effective_samples": "{:.3g} of them effective",
         "elbo": "ELBO {:.2f}",
         "distortion": "distortion {:.2f}",
         "rate": "rate {:.2f}",
@@ -245,4 +246,4 @@ def _line(n: dict) -> str:
         "bits_per_dim": "{:.4f} bits per dimension",
         "mse": "squared error {:.4f} per value",
     }
-    return ", ".join(form.format(n[name]) for name, form in parts.items() if n[name] is not None)
+    return ", ".join(form.format(n[name]) for name, form in parts.items() if n.get(name) is not None)

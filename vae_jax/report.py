@@ -15,6 +15,11 @@ MODELS = {"vae": "Variational autoencoder", "ae": "Autoencoder"}
 NUMBERS = {
     "nll": ("NLL", ".2f", "bound on −log p(x), nats; ± standard error over examples. Lower is better"),
     "bits_per_dim": ("bits per dimension", ".4f", "the same in bits, per value of an example. Lower is better"),
+    "effective_samples": (
+        "effective samples",
+        ".3g",
+        "of the NLL's importance samples, median over examples: few mean a loose bound",
+    ),
     "elbo": ("ELBO", ".2f", "the looser bound on log p(x), nats: −(distortion + rate). Higher is better"),
     "distortion": ("distortion", ".2f", "−log p(x|z) at z ~ q(z|x), or at the code, nats: what reconstruction costs"),
     "rate": ("rate", ".2f", "KL(q(z|x) ‖ p(z)), nats: what the code costs"),

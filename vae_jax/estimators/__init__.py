@@ -35,6 +35,12 @@ def check(program: Program, dataset: Dataset) -> None:
       UserError: one does not; it names those that fit.
     """
     asked, given = program.config.eval.estimators, properties(program, dataset)
+    num = min(program.config.eval.bounds_examples, dataset.test.num)
+    if asked and num < 2:
+        raise UserError(
+            f"eval.estimators need two test examples or more, or their errors are not known: eval.bounds_examples is "
+            f"{program.config.eval.bounds_examples:,}, and {dataset.name} has {dataset.test.num:,}"
+        )
     from_prior = program.config.eval.ais_initial == "prior"
     needs = {
         "a density log p(x, z)": ("iwae", "ais", "bdmc", "rate_distortion", "gaps"),

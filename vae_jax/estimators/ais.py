@@ -223,8 +223,8 @@ def sandwich(arrays: dict, num_samples: int) -> dict:
     }
     for name, lower in (("width", log_means(arrays["log_w"])[0]), ("iwae_width", arrays["iwae"])):
         between = (upper - lower).astype(np.float64)
-        stderr = float(between.std(ddof=1) / np.sqrt(len(between))) if len(between) > 1 else 0.0
-        found |= {name: float(between.mean()), f"{name}_stderr": stderr}
+        stderr = between.std(ddof=1) / np.sqrt(len(between))
+        found |= {name: float(between.mean()), f"{name}_stderr": float(stderr)}
     return found
 
 

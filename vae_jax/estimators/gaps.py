@@ -58,8 +58,8 @@ def task(study: Study) -> Task:
         found = {"gap_steps": steps, "gap_samples": samples}
         for name, values in parts.items():
             values = values.astype(np.float64)
-            stderr = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-            found |= {name: float(values.mean()), f"{name}_stderr": stderr}
+            stderr = values.std(ddof=1) / np.sqrt(len(values))
+            found |= {name: float(values.mean()), f"{name}_stderr": float(stderr)}
         return found
 
     return Task(

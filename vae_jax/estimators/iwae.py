@@ -89,7 +89,7 @@ def of_log_means(log_p: np.ndarray, effective: np.ndarray, num: int) -> dict:
     noise = np.maximum(weights.log_mean_variance(np.asarray(effective, np.float64), num), 0.0)
     return {
         "log_p": float(log_p.mean()),
-        "stderr": float(log_p.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+        "stderr": float(log_p.std(ddof=1) / np.sqrt(n)),
         "noise_stderr": float(np.sqrt(noise.sum()) / n),
         "effective_samples": float(np.median(effective)),
     }
