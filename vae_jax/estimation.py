@@ -30,11 +30,14 @@ def estimate_members(
     known = {_about(entry): entry for entry in before if _about(entry) in map(_about, members)}
     if not sharding.is_main():  # processes would have to agree on every block: one computes, on its own devices
         return []
-    check = check if jax.process_count() == 1 else lambda: None
+    check, models = check if jax.process_count() == 1 else lambda: None, {}
     for entry in (entry for entry in members if entry["member"] in runs and entry["diverged_at"] is None):
         if len(members) > 1:
             say(f"estimates of {sweep_table.named(entry)}")
-        found = estimators.estimate(runs[entry["member"]](), dataset, check)
+        run = runs[entry["member"]]()
+        # Members of one shape share one model, and with it what is compiled: all else of theirs is an argument.
+        run.model = models.setdefault((repr(run.config.model), run.latent_dim), run.model)
+        found = estimators.estimate(run, dataset, check)
         older = known.get(_about(entry), {})
         kept = older if all(older.get(key) == found[key] for key in ("seed", "examples")) else {}
         known[_about(entry)] = {key: entry[key] for key in ABOUT} | kept | found

@@ -134,8 +134,7 @@ def task(study: Study) -> Task:
 
     def block(i: int) -> dict:
         log_w, trace = annealer.forward(of_block(x, i, size), of_block(study.positions, i, size))
-        found = behaviour(trace) | {"log_w": log_w}
-        return {name: array[: len(x) - i * size] for name, array in found.items()}
+        return behaviour(trace) | {"log_w": log_w}
 
     def summarize(arrays: dict, _others: dict) -> dict:
         return of_chains(arrays["log_w"]) | judge(arrays) | annealer.settings
@@ -144,6 +143,7 @@ def task(study: Study) -> Task:
         name="ais",
         about=f"{len(x):,} examples x {describe(annealer)}",
         settings=annealer.settings,
+        num=len(x),
         num_blocks=num_blocks,
         block=block,
         units=2 * num_blocks * annealer.num_calls(),
@@ -198,13 +198,13 @@ def bidirectional(study: Study) -> Task:
         backward, _ = annealer.anneal(xs, which, BACKWARD, tuned.step_size, of_block(z, i, size))
         weighted = iwae.bounds(study, xs, epsilon, which, (num_samples,))
         found = behaviour(trace) | {"log_w": log_w, "backward": backward}
-        found |= {"iwae": weighted["log_p"][:, 0], "effective": weighted["effective"][:, 0]}
-        return {name: array[: n - i * size] for name, array in found.items()}
+        return found | {"iwae": weighted["log_p"][:, 0], "effective": weighted["effective"][:, 0]}
 
     return Task(
         name="bdmc",
         about=f"{n:,} simulated examples x {describe(annealer)}, and back",
         settings=annealer.settings | {"iwae_samples": num_samples},
+        num=n,
         num_blocks=num_blocks,
         block=block,
         units=3 * num_blocks * annealer.num_calls(),

@@ -10,6 +10,7 @@ from vae_jax.estimators.ais import log_means
 from vae_jax.estimators.task import Study, Task, blocks_of, of_block
 from vae_jax.evaluation.gaps import best_posterior, elbo
 
+UNIT = 20  # steps that are timed to foretell the rest
 SAMPLES = 1000  # of the noise on which both ELBOs are evaluated, which is not that of the optimization
 
 
@@ -44,7 +45,7 @@ def task(study: Study) -> Task:
         keys = streams.fold(noise_key, of_block(study.positions, i, size))
         args = of_block(x, i, size), optimize(i, steps), keys, settings.samples_per_step
         amortized, best = _elbos(run.model, run.params, run.hypers, *args)
-        return {name: a[: len(x) - i * size] for name, a in (("elbo", amortized), ("best_elbo", best))}
+        return {"elbo": amortized, "best_elbo": best}
 
     def summarize(arrays: dict, others: dict) -> dict:
         log_p = log_means(others["ais"]["log_w"])[0]
@@ -66,12 +67,10 @@ def task(study: Study) -> Task:
         name="gaps",
         about=f"{len(x):,} examples, {steps:,} steps of {samples} samples for the best q(z|x) of each",
         settings={"gap_steps": steps, "gap_samples": samples},
+        num=len(x),
         num_blocks=num_blocks,
         block=block,
-        units=num_blocks * steps // UNIT,
+        units=num_blocks * -(-steps // UNIT),
         unit=lambda: optimize(0, UNIT),
         summarize=summarize,
     )
-
-
-UNIT = 20  # steps that are timed to foretell the rest

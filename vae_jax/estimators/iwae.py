@@ -58,13 +58,13 @@ def task(study: Study) -> Task:
         return more(study.run.model, *args, weights.none((size,)), settings.samples_per_step, 0, numbers[-1])
 
     def block(i: int) -> dict:
-        found = bounds(study, of_block(x, i, size), key, of_block(study.positions, i, size), numbers)
-        return {name: array[: n - i * size] for name, array in found.items()}
+        return bounds(study, of_block(x, i, size), key, of_block(study.positions, i, size), numbers)
 
     return Task(
         name="iwae",
         about=f"{n:,} examples x {numbers[-1]:,} importance samples",
         settings={"iwae_samples": numbers},
+        num=n,
         num_blocks=num_blocks,
         block=block,
         units=num_blocks * -(-numbers[-1] // (STEPS * settings.samples_per_step)),

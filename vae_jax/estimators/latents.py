@@ -54,10 +54,7 @@ def task(study: Study) -> Task:
         for start in range(0, size, DRAWS):
             found.append(compare(of_block(positions, start // DRAWS, DRAWS)))
             study.check()
-        joined = aggregate.Terms(
-            *(np.concatenate(leaves)[: min(size, num - i * size)] for leaves in zip(*found, strict=True))
-        )
-        return joined._asdict()
+        return aggregate.Terms(*(np.concatenate(leaves)[:size] for leaves in zip(*found, strict=True)))._asdict()
 
     def summarize(arrays: dict, _others: dict) -> dict:
         found = aggregate.summarize(aggregate.Terms(**arrays))
@@ -67,6 +64,7 @@ def task(study: Study) -> Task:
         name="latents",
         about=f"each of {num:,} codes against all others",
         settings={},
+        num=num,
         num_blocks=num_blocks,
         block=block,
         units=num_blocks * -(-size // DRAWS),

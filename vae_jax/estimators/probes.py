@@ -29,6 +29,7 @@ def task(study: Study) -> Task:
         name="probes",
         about=f"classifiers of {num:,} codes",
         settings={"neighbours": NEIGHBOURS},
+        num=1,
         num_blocks=1,
         block=lambda _i: score(num, num_test),
         units=max(1, num // UNIT),

@@ -39,8 +39,7 @@ def task(study: Study) -> Task:
         found = ais.behaviour(trace) | {"distortion": distortion, "rate": rate}
         args = of_block(x, i, size), epsilon, of_block(study.positions, i, size), settings.samples_per_step
         point = _encoder(study.run.model, study.run.params, study.run.hypers, *args)
-        found |= dict(zip(("elbo_distortion", "elbo_rate"), map(np.asarray, point), strict=True))
-        return {name: array[: len(x) - i * size] for name, array in found.items()}
+        return found | dict(zip(("elbo_distortion", "elbo_rate"), point, strict=True))
 
     def summarize(arrays: dict, _others: dict) -> dict:
         points = {"beta": [float(beta) for beta in betas[shown]]}
@@ -54,6 +53,7 @@ def task(study: Study) -> Task:
         name="rate_distortion",
         about=f"{len(x):,} examples x {ais.describe(annealer)}",
         settings=annealer.settings | {"max_beta": beyond},
+        num=len(x),
         num_blocks=num_blocks,
         block=block,
         units=2 * num_blocks * annealer.num_calls(),

@@ -57,6 +57,7 @@ def task(study: Study) -> Task:
         name="samples",
         about=f"{num:,} samples against as many examples of train and test",
         settings={"feature_examples": num, "neighbours": NEIGHBOURS},
+        num=1,
         num_blocks=1,
         block=lambda _i: compare(num),
         units=UNIT**2,

@@ -37,8 +37,9 @@ class Task(NamedTuple):
     name: str
     about: str  # what it does, for the line that foretells its time
     settings: dict  # fields of config.eval, and what else its numbers depend on besides the model and the data
+    num: int  # what its arrays have entries for: examples, as a rule
     num_blocks: int
-    block: Callable  # (i) -> {name: array [examples of block i, ...]}
+    block: Callable  # (i) -> {name: array [entries of block i, ...]}; the last may have more than there are
     units: int  # the whole work, in ...
     unit: Callable  # () -> ... such pieces, whose results do not matter
     summarize: Callable  # ({name: array [n, ...]}, {task: its arrays}) -> what results.json says
@@ -51,7 +52,7 @@ def blocks_of(num: int, size: int) -> tuple[int, int]:
 
 
 def of_block(array, i: int, size: int):
-    """The examples of block i, filled up with the last one, whose copies `[: len(array) - i * size]` cuts off."""
+    """The examples of block i, the last block filled up with the last example: one shape, one compilation."""
     return array[np.minimum(np.arange(i * size, (i + 1) * size), len(array) - 1)]
 
 
@@ -72,7 +73,7 @@ def perform(study: Study, tasks: list[Task]) -> dict[str, dict]:
                 last = now
                 say(f"{task.name}: {left} of {task.num_blocks} blocks left, {span((now - begin) / (done + 1) * left)}")
             study.check()
-    return {task.name: _joined([writers.read_arrays(file) for file in files[task.name]]) for task in tasks}
+    return {task.name: _joined([writers.read_arrays(file) for file in files[task.name]], task.num) for task in tasks}
 
 
 def _foretell(work: list[tuple[Task, int]]) -> None:
@@ -110,5 +111,5 @@ def _files(study: Study, task: Task, digest: bytes) -> list[Path]:
     return [folder / f"{task.name}-{key}-{i}.npz" for i in range(task.num_blocks)]
 
 
-def _joined(parts: list[dict]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _joined(parts: list[dict], num: int) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}
