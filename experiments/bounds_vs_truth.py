@@ -18,6 +18,8 @@ Both write into experiments/bounds_vs_truth/.
 """
 
 import argparse
+import shlex
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -157,12 +159,16 @@ def finish(axes, name: str) -> None:
 
 
 def truth_part(args) -> None:
-    lines = [f"    python experiments/bounds_vs_truth.py --part=truth --seeds={args.seeds}", ""]
+    lines = [f"    {command()}", ""]
     lines += [
         "Errors of the mean over 20 simulated points, nats, +- over all points and seeds; BDMC width: upper - lower"
     ]
     (FOLDER / "truth.md").write_text("\n".join([*lines, "", *table(args.seeds)]) + "\n")
     truth_figure(FOLDER / "truth.png")
+
+
+def command() -> str:
+    return shlex.join(["python", "experiments/bounds_vs_truth.py", *sys.argv[1:]])
 
 
 def mnist_part(args) -> None:
@@ -179,7 +185,7 @@ def mnist_part(args) -> None:
     figure = Figure(figsize=(10, 4.4), layout="constrained", dpi=120)
     axes = figure.subplots(1, 2)
     lines = [
-        f"    python experiments/bounds_vs_truth.py --part=mnist --workdir={args.workdir} --images={args.images}",
+        f"    {command()}",
         "",
     ]
     for axis, (name, (x, z)) in zip(axes, sets.items(), strict=True):
