@@ -80,7 +80,7 @@ class Linear:
         def chain(x, z, key, step_sizes, backward):
             path = ais.INITIAL[initial](self.model, self.params, x, self.hypers)
             draw, transitions = jax.random.split(key)
-            start = ais.Chain(z if backward else path.draw(draw), jnp.float32(0), jnp.float32(0.1))
+            start = ais.starting(z if backward else path.draw(draw), 0.1)
             return ais.anneal(path, start, rungs, transitions, LEAPFROG, step_sizes, backward)
 
         @partial(jax.jit, static_argnames="backward")

@@ -63,6 +63,7 @@ def test_every_estimate_of_a_run(small, images, tmp_path, capsys):
     for name, numbers, meaning in estimate_table.rows(found):
         assert name in ALL and "nan" not in numbers and meaning
     json.dumps(found, allow_nan=False)
+    assert 1.0 in curve["beta"] and curve["beta"].index(1.0) < len(curve["beta"]) - 1
 
 
 def test_the_bound_is_that_of_the_evaluation(small, images, tmp_path):
@@ -105,23 +106,32 @@ def test_what_is_done_is_not_done_again(small, images, tmp_path, monkeypatch):
     with pytest.raises(TypeError):  # this block alone is missing
         estimators.estimate(run, images)
     monkeypatch.undo()
+    blocks[-1].write_bytes(blocks[-1].read_bytes()[:-60])  # as a full disk may leave it
     assert estimators.estimate(run, images) == first
     assert sorted((tmp_path / "evaluation").iterdir()) == blocks
 
 
-@pytest.mark.parametrize("change", ["ais_chains", "seed", "params", "bounds_examples"])
+@pytest.mark.parametrize(
+    "change", ["ais_chains", "seed", "params", "bounds_examples", "batch_size", "data", "binarize", "model"]
+)
 def test_blocks_of_anything_else_are_not_taken(small, images, tmp_path, change):
     run = run_of(small, images, tmp_path)
     estimators.estimate(run, images)
     before = set((tmp_path / "evaluation").iterdir())
-    fields = {} if change == "params" else {change: 5}
+    fields = {"batch_size": 2} if change == "batch_size" else {change: 5} if small.eval.get(change) in (0, 4, 6) else {}
+    if change == "binarize":
+        small.data.binarize = "threshold"
     again = run_of(small, images, tmp_path / "other", **fields)
     again.workdir = tmp_path
+    if change == "data":
+        images = data.from_arrays("new", images.train.x[:240], 255 - images.test.take(np.arange(60)), num_valid=40)
+    if change == "model":  # of one's own, with the same parameters
+        log_joint = again.model.log_joint
+        again.model = again.model._replace(log_joint=lambda *args: log_joint(*args) - 100.0)
     if change == "params":
         again.params["encoder"]["mean"]["bias"] = again.params["encoder"]["mean"]["bias"] + 0.01
     estimators.estimate(again, images)
-    assert not {path for path in before if path.stat().st_mtime_ns > max(p.stat().st_mtime_ns for p in before)}
-    assert len(set((tmp_path / "evaluation").iterdir())) == 2 * len(before)
+    assert len(set((tmp_path / "evaluation").iterdir()) - before) == (3 if change == "batch_size" else len(before))
 
 
 def test_an_interrupted_estimate_goes_on_with_the_same_numbers(small, images, tmp_path):
@@ -166,6 +176,30 @@ def test_errors_need_two_examples(small, images):
     assert "two test examples or more" in refusal(small, images, ("ais",))
 
 
+def test_numbers_that_are_not_finite_are_a_warning(small, images, tmp_path):
+    run = run_of(small, images, tmp_path, ("iwae", "probes"))
+    log_joint, draw = run.model.log_joint, run.model.draw
+    run.model = run.model._replace(
+        log_joint=lambda *args: log_joint(*args) * jnp.nan,
+        draw=lambda *args: (found := draw(*args))._replace(log_w=found.log_w * jnp.nan),
+    )
+    found = estimators.estimate(run, images)
+    assert "not finite" in found["iwae"]["warning"] and found["probes"]["linear_probe"] > 0
+    assert [name for name, *_ in estimate_table.rows(found)] == ["probes"]
+    assert estimate_table.warnings(found)[0].startswith("iwae: its numbers are not finite")
+
+
+def test_what_latents_and_samples_need_is_checked_before_training(small, images):
+    program = make_program(check(small), np.full(images.example_shape, 0.5), images.train.num)
+    wide = lambda params, z, hypers: -jnp.sum(z**2) / 4 - z.size * jnp.log(4 * jnp.pi) / 2  # noqa: E731  N(0, 2)
+    own = program.model._replace(log_prior=wide)
+    assert estimators.properties(program, images)["the prior N(0, I)"]
+    alone = make_program(check(small), np.full(images.example_shape, 0.5), images.train.num, own)
+    assert not estimators.properties(alone, images)["the prior N(0, I)"]
+    small.eval.feature_examples = 5
+    assert "nearest neighbours" in refusal(small, images, ("samples",))
+
+
 def test_labels_that_are_missing_are_named(small, images):
     blind = data.from_arrays("blind", images.train.x[:200], images.test.x, num_valid=40)
     assert "'probes' needs labels, which blind does not have" in refusal(small, blind, ("ais", "probes"))
@@ -205,6 +239,26 @@ def test_bounds_that_contradict_each_other_are_found():
     assert "IWAE-50 exceeds" in ais.violation(sandwich(truth - 0.5 + noise(), truth + noise(), truth[:, 0] + 1.0))
     rounding = sandwich(truth + np.zeros(8), truth - 1e-4 + np.zeros(8), truth[:, 0])
     assert ais.violation(rounding) is None  # no noise at all, and the last digit
+    assert "AIS exceeds" in ais.violation(sandwich(np.full((50, 8), np.nan), truth + noise(), truth[:, 0] - 1.0))
+    chance = sandwich(truth + 0.02 + noise(), truth + noise(), truth[:, 0] - 1.0)
+    assert -4 * chance["width_stderr"] < chance["width"] < 0 and ais.violation(chance) is None
+
+
+def test_few_examples_do_not_contradict_each_other_by_chance():
+    rng = np.random.default_rng(1)
+    for _ in range(200):  # forward and backward weights as a valid pair of passes may have them, of mean one
+        lower, upper = 0.6 * rng.normal(size=(2, 2, 16)) + np.array([-0.18, 0.18])[:, None, None]
+        assert ais.violation(sandwich(lower, upper, np.full(2, -9.0))) is None
+
+
+def test_a_sandwich_by_hand():
+    lower, upper = np.log([[1.0, 3.0], [2.0, 4.0]]), np.log([[4.0, 12.0], [8.0, 8.0]])
+    found = sandwich(lower, upper, np.log([1.0, 2.0]))
+    expected = [np.log(6.0 / 2.0), np.log(8.0 / 3.0)]  # the harmonic means of the upper, over the means of the lower
+    assert found["width"] == pytest.approx(np.mean(expected)) and found["upper"]["log_p"] == pytest.approx(
+        np.log(48) / 2
+    )
+    assert found["iwae_width"] == pytest.approx(np.mean(np.log([6.0, 4.0])))
 
 
 def test_the_average_of_backward_weights_is_of_their_inverses():
@@ -238,10 +292,12 @@ def test_spans_of_time_are_read_easily():
 
 @pytest.mark.parametrize(("num", "size"), [(6, 4), (10, 10), (1, 7), (200, 62), (7, 3)])
 def test_blocks_cover_every_example_once(num, size):
-    num_blocks, each = task.blocks_of(num, size)
-    assert each <= size
-    numbers = [task.of_block(np.arange(num), i, each)[: num - i * each] for i in range(num_blocks)]
-    np.testing.assert_array_equal(np.concatenate(numbers), np.arange(num))
+    each = task.even(num, size)
+    num_blocks = -(-num // each)
+    assert each <= size and num_blocks == -(-num // size)
+    numbers = [task.of_block(np.arange(num), i, each) for i in range(num_blocks)]
+    np.testing.assert_array_equal(np.concatenate(numbers)[:num], np.arange(num))
+    assert all(len(some) == each for some in numbers)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from vae_jax import checkpoints, estimators, population, record, sharding, sweep
 from vae_jax import config as settings
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
+from vae_jax.estimation import raise_violations
 from vae_jax.outcome import Outcome, has_ended, print_summary
 from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit, which_params
 from vae_jax.run import Run
@@ -48,6 +49,7 @@ def train(
         record.check_same_run(workdir, stored, now)
         logging.warning("%s is complete; to evaluate it with other settings, use --mode=evaluate", workdir)
         print_summary(results, workdir)
+        raise_violations(results.get("evaluation", []))
     else:
         params, init_from = _initial_params(programs, workdir)
         sharding.wait_for_all("read")  # nobody writes before everybody has read

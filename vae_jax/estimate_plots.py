@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax import plots
+from vae_jax import estimate_table, plots
 
 LOWER, UPPER, ENCODER = "#1f77b4", "#d62728", "#e8710a"
 PARTS = ("#8fb8de", "#e8b07a", "#d6d9dd")
@@ -14,6 +14,7 @@ UNITS = 60  # at most so many latent units are drawn
 
 def draw(folder: Path, entry: dict, unit_rate: list[float] | None, title: str) -> None:
     """Every picture that the estimates of one member allow, into `folder`; those of older estimates go."""
+    entry = estimate_table.known(entry)
     for name, needed, picture in (
         ("bounds.png", {"iwae", "ais", "bdmc"}, lambda path: bounds(path, entry, title)),
         ("rate_distortion_curve.png", {"rate_distortion"}, lambda path: rate_distortion(path, entry, title)),
@@ -25,6 +26,7 @@ def draw(folder: Path, entry: dict, unit_rate: list[float] | None, title: str) -
 
 def draw_members(folder: Path, named: list[tuple[str, dict]], title: str) -> None:
     """Pictures that compare members, [(name, entry)]; those of older estimates go."""
+    named = [(name, estimate_table.known(entry)) for name, entry in named]
     have = lambda name: len(named) > 1 and any(name in entry for _, entry in named)  # noqa: E731
     _draw_or_remove(folder / "gaps.png", have("gaps"), lambda path: gaps(path, named, title))
     curves_path = folder / "rate_distortion_curves.png"

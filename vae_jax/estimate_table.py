@@ -14,7 +14,12 @@ MEANS = {
 
 def rows(entry: dict) -> list[tuple[str, str, str]]:
     """(name, numbers, what they mean) of each estimate of one member, `+-` over examples."""
-    return [(name, LINES[name](entry[name]), MEANS[name]) for name in LINES if name in entry]
+    return [(name, LINES[name](found), MEANS[name]) for name, found in known(entry).items()]
+
+
+def known(entry: dict) -> dict[str, dict]:
+    """The estimates of one member that have numbers; in place of others there is a warning alone."""
+    return {name: entry[name] for name in LINES if name in entry and entry[name].keys() != {"warning"}}
 
 
 def warnings(entry: dict) -> list[str]:
@@ -23,7 +28,8 @@ def warnings(entry: dict) -> list[str]:
 
 
 def _bound(found: dict) -> str:
-    return f"{found['log_p']:.2f} +- {found['stderr']:.2f} (noise {found['noise_stderr']:.2f})"
+    noise = "unknown" if found["noise_stderr"] is None else f"{found['noise_stderr']:.2f}"
+    return f"{found['log_p']:.2f} +- {found['stderr']:.2f} (noise {noise})"
 
 
 def _iwae(found: dict) -> str:

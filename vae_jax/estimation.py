@@ -39,7 +39,9 @@ def estimate_members(
         run.model = models.setdefault((repr(run.config.model), run.latent_dim), run.model)
         found = estimators.estimate(run, dataset, check)
         older = known.get(_about(entry), {})
-        kept = older if all(older.get(key) == found[key] for key in ("seed", "examples")) else {}
+        kept = dict(older) if all(older.get(key) == found[key] for key in ("seed", "examples")) else {}
+        if "ais" in found and found["ais"] != kept.get("ais"):
+            kept.pop("gaps", None)  # they were measured from another estimate
         known[_about(entry)] = {key: entry[key] for key in ABOUT} | kept | found
         for warning in estimate_table.warnings(found):
             logging.warning("%s", warning)
@@ -72,7 +74,8 @@ def print_lines(evaluation: list[dict], members: list[dict]) -> None:
 def raise_violations(evaluation: list[dict]) -> None:
     """Raises UserError where bounds contradict each other: then the numbers, which are written, are not to be used."""
     for entry in evaluation:
-        if "bdmc" in entry and (wrong := violation(entry["bdmc"])):
+        found = estimate_table.known(entry)
+        if "bdmc" in found and (wrong := violation(found["bdmc"])):
             raise UserError(
                 f"member {entry['member']}: {wrong}; do not trust these numbers, which are in results.json: try more "
                 "eval.ais_distributions and eval.bounds_examples, and report it as a bug if it stays"

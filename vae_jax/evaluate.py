@@ -180,7 +180,7 @@ def _summarize_member(program: Program, one: Evaluation, latent_dim: int, num_sa
         "rate": rate,
         "nll": -log_p if known else None,
         "nll_stderr": float(one.log_p.std(ddof=1, dtype=np.float64) / np.sqrt(n)) if known and n > 1 else None,
-        "nll_noise_stderr": _noise_stderr(one.effective, num_samples) if known else None,
+        "nll_noise_stderr": _noise_stderr(one.effective, num_samples) if known and num_samples > 1 else None,
         "nll_samples": num_samples if known else None,
         "effective_samples": float(np.median(one.effective)) if known else None,
         "mse": mean(one.squared_error),

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from vae_jax import population
 from vae_jax import rng as streams
 from vae_jax.data import Dataset
+from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
 from vae_jax.estimators import ais, gaps, iwae, latents, probes, rate_distortion, samples
 from vae_jax.estimators.task import Study, perform
@@ -34,18 +36,29 @@ def check(program: Program, dataset: Dataset) -> None:
     Raises:
       UserError: one does not; it names those that fit.
     """
-    asked, given = program.config.eval.estimators, properties(program, dataset)
+    asked = program.config.eval.estimators
+    if not asked:
+        return
+    given = properties(program, dataset)
     num = min(program.config.eval.bounds_examples, dataset.test.num)
-    if asked and num < 2:
+    if num < 2:
         raise UserError(
             f"eval.estimators need two test examples or more, or their errors are not known: eval.bounds_examples is "
             f"{program.config.eval.bounds_examples:,}, and {dataset.name} has {dataset.test.num:,}"
         )
-    from_prior = program.config.eval.ais_initial == "prior"
+    num = min(program.config.eval.feature_examples, dataset.train.num, dataset.test.num)
+    if "samples" in asked and num <= samples.NEIGHBOURS:
+        raise UserError(
+            f"eval.estimators: 'samples' looks at {samples.NEIGHBOURS} nearest neighbours, so it needs more than the "
+            f"{num} examples that eval.feature_examples, train and test allow"
+        )
+    annealed = ("ais", "bdmc") if program.config.eval.ais_initial == "prior" else ()  # from there
     needs = {
         "a density log p(x, z)": ("iwae", "ais", "bdmc", "rate_distortion", "gaps"),
-        "a prior density log p(z)": ("rate_distortion", "latents", *(("ais", "bdmc") if from_prior else ())),
-        "a prior to sample from": ("bdmc", "rate_distortion", "samples"),
+        "a prior density log p(z)": ("rate_distortion", *annealed),
+        "the prior N(0, I)": ("latents",),
+        "a prior to sample from": ("bdmc", "rate_distortion", "samples", *annealed),
+        "a density log q(z|x)": () if annealed else ("ais", "bdmc"),
         "a diagonal Gaussian q(z|x)": ("gaps", "latents"),
         "a code, the mean of q(z|x)": ("probes",),
         "labels": ("probes", "samples"),
@@ -61,17 +74,19 @@ def check(program: Program, dataset: Dataset) -> None:
 
 def properties(program: Program, dataset: Dataset) -> dict[str, bool]:
     """What an estimator may need, and whether it is there."""
-    model, hypers = program.model, {name: values[0] for name, values in program.hypers.items()}
-    params, x = jax.eval_shape(program.steps.init, hypers).params, np.zeros(np.prod(program.example_shape), np.float32)
+    alone = program.alone(program.changes[0])  # as wide as its own latent dimension
+    model, hypers = alone.model, population.member(alone.hypers, 0)
+    params, x = model.init(jax.random.key(0), hypers), np.zeros(np.prod(program.example_shape), np.float32)
     posterior = jax.eval_shape(model.encode, params, x, hypers)
-    mean, logvar = (getattr(posterior, name, None) for name in ("mean", "logvar"))
     return {
         "a density log p(x, z)": model.log_joint is not None,
         "a prior density log p(z)": model.log_prior is not None,
+        "the prior N(0, I)": latents.is_standard_normal(model, params, hypers),
         "a prior to sample from": model.sample_prior is not None,
-        "a diagonal Gaussian q(z|x)": getattr(mean, "ndim", 0) == 1 and getattr(logvar, "shape", ()) == mean.shape,
-        "a code, the mean of q(z|x)": getattr(mean, "ndim", 0) == 1,
-        "labels": dataset.test.labels(np.arange(1)) is not None,
+        "a density log q(z|x)": model.log_q is not None,
+        "a diagonal Gaussian q(z|x)": isinstance(posterior, Gaussian),
+        "a code, the mean of q(z|x)": getattr(getattr(posterior, "mean", None), "ndim", 0) == 1,
+        "labels": all(split.label is not None for split in (dataset.train, dataset.valid, dataset.test)),
     }
 
 
@@ -86,5 +101,12 @@ def estimate(run: Run, dataset: Dataset, stop: Callable = lambda: None) -> dict:
     study = Study(run, dataset, np.sort(np.asarray(chosen)), stop)
     tasks = [ESTIMATORS[name](study) for name in ESTIMATORS if name in settings.estimators]  # "ais" before "gaps"
     found = perform(study, tasks)
-    numbers = {task.name: task.summarize(found[task.name], found) for task in tasks}
+    numbers = {task.name: _finite(task.summarize(found[task.name], found)) for task in tasks}
     return {"seed": settings.seed, "examples": study.positions.tolist()} | numbers
+
+
+def _finite(numbers: dict) -> dict:
+    """`numbers`, or a warning in their place: one that is not finite makes the others worthless."""
+    values = [np.asarray(leaf) for leaf in jax.tree.leaves(numbers) if not isinstance(leaf, str)]
+    bad = not all(np.isfinite(value).all() for value in values)
+    return {"warning": "its numbers are not finite: look at the model's log p(x, z), or its codes"} if bad else numbers

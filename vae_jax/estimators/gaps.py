@@ -7,7 +7,7 @@ import numpy as np
 
 from vae_jax import rng as streams
 from vae_jax.estimators.ais import log_means
-from vae_jax.estimators.task import Study, Task, blocks_of, of_block
+from vae_jax.estimators.task import Study, Task, even, of_block
 from vae_jax.evaluation.gaps import best_posterior, elbo
 
 UNIT = 20  # steps that are timed to foretell the rest
@@ -33,7 +33,7 @@ def _elbos(model, params, hypers, x, q, keys, per_step):
 
 def task(study: Study) -> Task:
     run, settings, x = study.run, study.run.config.eval, study.test_examples()
-    num_blocks, size = blocks_of(len(x), settings.batch_size)
+    size = even(len(x), settings.batch_size)
     optimize_key, noise_key = jax.random.split(streams.of_estimate(settings.seed, "gaps"))
     steps, samples = settings.gap_steps, settings.gap_samples
 
@@ -66,11 +66,11 @@ def task(study: Study) -> Task:
     return Task(
         name="gaps",
         about=f"{len(x):,} examples, {steps:,} steps of {samples} samples for the best q(z|x) of each",
-        settings={"gap_steps": steps, "gap_samples": samples},
+        settings={"gap_steps": steps, "gap_samples": samples, "samples_per_step": settings.samples_per_step},
         num=len(x),
-        num_blocks=num_blocks,
+        size=size,
         block=block,
-        units=num_blocks * -(-steps // UNIT),
+        units=-(-len(x) // size) * -(-steps // UNIT),
         unit=lambda: optimize(0, UNIT),
         summarize=summarize,
     )

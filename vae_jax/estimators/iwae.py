@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import rng as streams
-from vae_jax.estimators.task import Study, Task, blocks_of, of_block
+from vae_jax.estimators.task import Study, Task, even, of_block
 from vae_jax.evaluation import weights
 from vae_jax.evaluation.weights import Weights
 from vae_jax.models import draw_batch
@@ -50,7 +50,7 @@ def bounds(study: Study, x, key, positions, numbers: tuple[int, ...]) -> dict[st
 def task(study: Study) -> Task:
     settings = study.run.config.eval
     numbers, n = tuple(sorted(settings.iwae_samples)), len(study.positions)
-    num_blocks, size = blocks_of(n, settings.batch_size)
+    size = even(n, settings.batch_size)
     key, x = streams.of_split(settings.seed, "test").epsilon, study.test_examples()
 
     def unit():
@@ -65,9 +65,9 @@ def task(study: Study) -> Task:
         about=f"{n:,} examples x {numbers[-1]:,} importance samples",
         settings={"iwae_samples": numbers},
         num=n,
-        num_blocks=num_blocks,
+        size=size,
         block=block,
-        units=num_blocks * -(-numbers[-1] // (STEPS * settings.samples_per_step)),
+        units=-(-n // size) * -(-numbers[-1] // (STEPS * settings.samples_per_step)),
         unit=unit,
         summarize=lambda arrays, _others: {"bounds": summarize(arrays, numbers)},
     )
@@ -83,13 +83,14 @@ def summarize(arrays: dict, numbers: tuple[int, ...]) -> list[dict]:
 def of_log_means(log_p: np.ndarray, effective: np.ndarray, num: int) -> dict:
     """Of the logarithms of means of `num` weights, one for each of n examples: their mean and both of its errors.
 
-    `stderr` is over the choice of the examples, `noise_stderr` over the weights' noise with the examples as they are.
+    `stderr` is over the choice of the examples, `noise_stderr` over the weights' noise with the examples as they are:
+    to first order, so too small where few weights are effective, and unknown (None) of a single one.
     """
     log_p, n = np.asarray(log_p, np.float64), len(log_p)
     noise = np.maximum(weights.log_mean_variance(np.asarray(effective, np.float64), num), 0.0)
     return {
         "log_p": float(log_p.mean()),
         "stderr": float(log_p.std(ddof=1) / np.sqrt(n)),
-        "noise_stderr": float(np.sqrt(noise.sum()) / n),
+        "noise_stderr": float(np.sqrt(noise.sum()) / n) if num > 1 else None,
         "effective_samples": float(np.median(effective)),
     }

@@ -9,10 +9,9 @@ import numpy as np
 from vae_jax import distributions
 from vae_jax import rng as streams
 from vae_jax.distributions import Gaussian
-from vae_jax.errors import UserError
-from vae_jax.estimators.task import Study, Task, blocks_of, of_block
+from vae_jax.estimators.task import Study, Task, even, of_block
 from vae_jax.evaluation import aggregate
-from vae_jax.run import Run
+from vae_jax.types import Hypers, Model, Params
 
 DRAWS, OTHERS = 100, 100  # whose pairs are compared at once: so many that they stay in a core's own memory
 CALLS = 10  # of DRAWS draws, in one block
@@ -28,17 +27,17 @@ def standard_normal(z: jax.Array) -> jax.Array:
     return distributions.log_prob(Gaussian(jnp.zeros_like(z), jnp.zeros_like(z)), z)
 
 
-def _check_prior(run: Run) -> None:
-    """The KLs per unit are to N(0, 1): the model's own prior must be that."""
-    z = jax.random.normal(jax.random.key(0), (run.latent_dim,))
-    if not np.isclose(run.model.log_prior(run.params, z, run.hypers), standard_normal(z).sum(), rtol=1e-4):
-        raise UserError("eval.estimators: 'latents' compares with the prior N(0, I), which this model does not have")
+def is_standard_normal(model: Model, params: Params, hypers: Hypers) -> bool:
+    """Whether the model's prior is the N(0, I) that the KLs of single units are to."""
+    if model.log_prior is None or model.sample_prior is None:
+        return False
+    z = model.sample_prior(params, jax.random.key(0), hypers)
+    return bool(np.isclose(model.log_prior(params, z, hypers), standard_normal(z).sum(), rtol=1e-4))
 
 
 def task(study: Study) -> Task:
     run, num = study.run, study.dataset.test.num
-    _check_prior(run)
-    num_blocks, size = blocks_of(num, DRAWS * CALLS)
+    size = even(num, DRAWS * CALLS)
     key, numbers = streams.of_estimate(run.config.eval.seed, "latents"), np.arange(num)
     posterior = None
 
@@ -65,9 +64,9 @@ def task(study: Study) -> Task:
         about=f"each of {num:,} codes against all others",
         settings={},
         num=num,
-        num_blocks=num_blocks,
+        size=size,
         block=block,
-        units=num_blocks * -(-size // DRAWS),
+        units=-(-num // size) * -(-size // DRAWS),
         unit=lambda: compare(of_block(numbers, 0, DRAWS)),
         summarize=summarize,
     )

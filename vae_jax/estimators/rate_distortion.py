@@ -7,7 +7,7 @@ import numpy as np
 
 from vae_jax import rng as streams
 from vae_jax.estimators import ais
-from vae_jax.estimators.task import Study, Task, blocks_of, of_block
+from vae_jax.estimators.task import Study, Task, even, of_block
 from vae_jax.evaluation.likelihood import bound
 from vae_jax.evaluation.rate_distortion import curve
 
@@ -26,7 +26,7 @@ def task(study: Study) -> Task:
     settings, x = study.run.config.eval, study.test_examples()
     beyond = settings.rate_distortion_max_beta
     annealer = ais.Annealer(study, "rate_distortion", "prior", beyond)
-    num_blocks, size = blocks_of(len(x), ais.examples_per_block(study))
+    size = even(len(x), ais.examples_per_block(study))
     epsilon = streams.of_split(settings.seed, "test").epsilon
     betas = annealer.rungs.beta.astype(np.float64)
     shown = np.unique(np.r_[np.linspace(0, len(betas) - 1, POINTS - 1).round(), settings.ais_distributions - 1]).astype(
@@ -52,11 +52,11 @@ def task(study: Study) -> Task:
     return Task(
         name="rate_distortion",
         about=f"{len(x):,} examples x {ais.describe(annealer)}",
-        settings=annealer.settings | {"max_beta": beyond},
+        settings=annealer.settings | {"max_beta": beyond, "samples_per_step": settings.samples_per_step},
         num=len(x),
-        num_blocks=num_blocks,
+        size=size,
         block=block,
-        units=2 * num_blocks * annealer.num_calls(),
+        units=2 * -(-len(x) // size) * annealer.num_calls(),
         unit=lambda: annealer.unit(of_block(x, 0, size), of_block(study.positions, 0, size)),
         summarize=summarize,
     )

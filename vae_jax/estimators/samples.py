@@ -58,7 +58,7 @@ def task(study: Study) -> Task:
         about=f"{num:,} samples against as many examples of train and test",
         settings={"feature_examples": num, "neighbours": NEIGHBOURS},
         num=1,
-        num_blocks=1,
+        size=1,
         block=lambda _i: compare(num),
         units=UNIT**2,
         unit=lambda: compare(max(num // UNIT, 2 * NEIGHBOURS))["accuracy"],

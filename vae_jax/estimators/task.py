@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import writers
@@ -38,17 +39,20 @@ class Task(NamedTuple):
     about: str  # what it does, for the line that foretells its time
     settings: dict  # fields of config.eval, and what else its numbers depend on besides the model and the data
     num: int  # what its arrays have entries for: examples, as a rule
-    num_blocks: int
+    size: int  # of a block
     block: Callable  # (i) -> {name: array [entries of block i, ...]}; the last may have more than there are
-    units: int  # the whole work, in ...
+    units: int  # the work of all blocks, in ...
     unit: Callable  # () -> ... such pieces, whose results do not matter
     summarize: Callable  # ({name: array [n, ...]}, {task: its arrays}) -> what results.json says
 
+    @property
+    def num_blocks(self) -> int:
+        return -(-self.num // self.size)
 
-def blocks_of(num: int, size: int) -> tuple[int, int]:
-    """(how many blocks, examples in each) for `num` examples, at most `size` at a time and about equally many."""
-    num_blocks = -(-num // size)
-    return num_blocks, -(-num // num_blocks)
+
+def even(num: int, size: int) -> int:
+    """At most `size`, so that as many blocks as with `size` hold `num` examples, about equally many each."""
+    return -(-num // -(-num // size))
 
 
 def of_block(array, i: int, size: int):
@@ -57,10 +61,13 @@ def of_block(array, i: int, size: int):
 
 
 def perform(study: Study, tasks: list[Task]) -> dict[str, dict]:
-    """{task: its arrays [n, ...]}, from the blocks that the run's folder holds and those that are computed now."""
+    """{task: its arrays [num, ...]}, from the blocks that the run's folder holds and those that are computed now."""
+    if not tasks:
+        return {}
     digest = _digest(study)
     files = {task.name: _files(study, task, digest) for task in tasks}
-    missing = {task.name: [i for i, file in enumerate(files[task.name]) if not file.exists()] for task in tasks}
+    # A damaged block reads as none and is computed again.
+    missing = {name: [i for i, file in enumerate(of) if not writers.read_arrays(file)] for name, of in files.items()}
     _foretell([(task, len(missing[task.name])) for task in tasks if missing[task.name]])
     for task in tasks:
         begin = last = time.monotonic()
@@ -95,18 +102,23 @@ def span(seconds: float) -> str:
 
 
 def _digest(study: Study) -> bytes:
-    """Of the model's parameters and of the examples: what a block was computed with, whatever the files' dates."""
-    digest = hashlib.blake2b(repr((FORMAT, study.run.config.to_dict()["model"])).encode(), digest_size=16)
-    for leaf in jax.tree.leaves((study.run.params, study.run.hypers)):
+    """Of the model, its parameters and the examples: what a block was computed with, whatever the files' dates."""
+    run = study.run
+    digest = hashlib.blake2b(repr((FORMAT, run.config.to_dict()["model"])).encode(), digest_size=16)
+    for leaf in jax.tree.leaves((run.params, run.hypers)):
         digest.update(np.asarray(leaf).tobytes())
-    digest.update(repr((study.run.config.eval.seed, study.run.config.data.binarize)).encode())
+    digest.update(repr((run.config.eval.seed, run.config.data.binarize)).encode())
+    if run.model.log_joint is not None:  # a model of one's own may have changed with nothing else to show it
+        x, z = study.test_examples()[0], jnp.full(run.latent_dim, 0.5)
+        digest.update(np.asarray(run.model.log_joint(run.params, x, z, run.hypers)).tobytes())
     digest.update(study.positions.tobytes())
     digest.update(np.asarray(study.dataset.test.take(study.positions)).tobytes())
     return digest.digest()
 
 
 def _files(study: Study, task: Task, digest: bytes) -> list[Path]:
-    key = hashlib.blake2b(repr(sorted(task.settings.items())).encode() + digest, digest_size=6).hexdigest()
+    about = repr((sorted(task.settings.items()), task.num, task.size)).encode()
+    key = hashlib.blake2b(about + digest, digest_size=6).hexdigest()
     folder = study.run.folder() / "evaluation"
     return [folder / f"{task.name}-{key}-{i}.npz" for i in range(task.num_blocks)]
 

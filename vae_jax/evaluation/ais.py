@@ -39,7 +39,13 @@ class Chain(NamedTuple):
 
     z: jax.Array  # [Z]
     log_w: jax.Array  # []
+    lost: jax.Array  # what rounding has taken from log_w: ten thousand terms are summed (Kahan 1965)  []
     step_size: jax.Array  # that the tuning has come to  []
+
+
+def starting(z: jax.Array, step_size: float) -> Chain:
+    """A chain at z, before its first distribution; a pass that tunes begins with this step size."""
+    return Chain(z, jnp.float32(0.0), jnp.float32(0.0), jnp.float32(step_size))
 
 
 class Rungs(NamedTuple):
@@ -76,7 +82,7 @@ def ladder(schedule: str, num: int, beyond: float = 1.0) -> Rungs:
     """`num` distributions up to beta = 1 and, where `beyond` is more, half as many again, geometrically, up to it."""
     betas = SCHEDULES[schedule](num)
     if beyond > 1.0:
-        betas = jnp.concatenate([betas, jnp.geomspace(1.0, beyond, num // 2 + 1)[1:]])
+        betas = jnp.concatenate([betas, jnp.geomspace(1.0, beyond, max(num // 2, 1) + 1)[1:]])
     return Rungs(jnp.arange(1, len(betas)), betas[:-1], betas[1:])
 
 
@@ -153,18 +159,15 @@ def anneal(
         return point, jnp.where(log_ratio > -DIVERGED, jnp.exp(jnp.minimum(log_ratio, 0.0)), jnp.nan)
 
     def visit(state, rung):
-        (point, log_w, tuned), (t, before, beta), step_size = state, *rung
+        (point, log_w, lost, tuned), (t, before, beta), step_size = state, *rung
         step_size = tuned if step_size is None else step_size
-
-        def weight(point):
-            return (beta - before) * (point.log_f[1] - point.log_f[0])
-
-        log_w = log_w if backward else log_w + weight(point)
-        point, acceptance = transition(point, beta, step_size, jax.random.fold_in(rng, t))
-        log_w = log_w + weight(point) if backward else log_w
+        start, (point, acceptance) = point, transition(point, beta, step_size, jax.random.fold_in(rng, t))
+        weighed = point if backward else start  # the weight is of the place between transitions t - 1 and t
+        term = (beta - before) * (weighed.log_f[1] - weighed.log_f[0]) - lost
+        log_w, lost = log_w + term, (log_w + term - log_w) - term
         tuned = step_size * jnp.exp(GAIN * (jnp.nan_to_num(acceptance) - ACCEPTANCE))
-        return (point, log_w, tuned), Trace(step_size, acceptance, log_w, point.log_f[1] - point.log_f[0])
+        return (point, log_w, lost, tuned), Trace(step_size, acceptance, log_w, point.log_f[1] - point.log_f[0])
 
-    start = at(chain.z), chain.log_w, chain.step_size
-    (point, log_w, tuned), trace = jax.lax.scan(visit, start, (rungs, step_sizes), reverse=backward)
-    return Chain(point.z, log_w, tuned), trace
+    start = at(chain.z), chain.log_w, chain.lost, chain.step_size
+    (point, log_w, lost, tuned), trace = jax.lax.scan(visit, start, (rungs, step_sizes), reverse=backward)
+    return Chain(point.z, log_w, lost, tuned), trace

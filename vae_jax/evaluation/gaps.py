@@ -4,7 +4,8 @@
                           approximation gap        amortization gap
 
 q is what the encoder says, q* the best of all diagonal Gaussians for this x alone. What q* leaves is owed to the
-family of q; what lies between the two, to an encoder that must serve every x.
+family of q; what lies between the two, to an encoder that must serve every x. Both are estimates: a log p(x) from
+below makes the approximation gap too small, a q* that has not arrived makes it too large, at amortization's cost.
 """
 
 import jax
