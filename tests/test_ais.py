@@ -156,8 +156,8 @@ def test_ladders_go_from_zero_to_one(schedule, num):
 
 
 def test_the_rate_distortion_curve_is_the_analytic_one():
-    exact = oracle(0.5, 4, "prior")
-    annealed = Annealed(exact, "prior", num=100, points=20, chains=800, beyond=4.0, leapfrog=5)
+    exact = oracle(0.5, 2, "prior", dim=6)
+    annealed = Annealed(exact, "prior", num=100, points=10, chains=800, beyond=4.0, leapfrog=3)
     _, tuned = annealed(0)
     _, trace = annealed(1, tuned.step_size)
     betas = np.asarray(annealed.rungs.beta, np.float64)
