@@ -8,7 +8,7 @@ import numpy as np
 from vae_jax import estimate_table, plots
 
 LOWER, UPPER, ENCODER = "#1f77b4", "#d62728", "#e8710a"
-PARTS = ("#8fb8de", "#e8b07a", "#d6d9dd")
+PARTS = ("#8fb8de", "#e8b07a")
 UNITS = 60  # at most so many latent units are drawn
 
 
@@ -132,21 +132,21 @@ def curves(path: Path, named: list[tuple[str, dict]], title: str) -> None:
 def gaps(path: Path, named: list[tuple[str, dict]], title: str) -> None:
     """Both gaps, one after the other, from -log p(x) up to -ELBO: a bar for each member, [(name, entry)]."""
     named = [(name, entry["gaps"]) for name, entry in named if "gaps" in entry]
-    figure, ((axis,),) = plots._figure(7.5, 1.5 + 0.5 * len(named))
+    figure, ((axis,),) = plots._figure(7.5, 1.5 + 0.45 * len(named))
     for y, (_, found) in enumerate(named):
-        left = -found["log_p"]
-        for name, colour in zip(("approximation", "amortization"), PARTS, strict=False):
-            width = found[name]
-            axis.barh(y, width, left=left, color=colour, height=0.55, label=f"{name} gap" if y == 0 else None)
-            text = f"{width:.2f} ± {found[f'{name}_stderr']:.2f}"
-            axis.text(left + width / 2, y, text, ha="center", va="center", fontsize=8)
-            left += width
-    low, high = min(-found["log_p"] for _, found in named), max(-found["elbo"] for _, found in named)
-    axis.set_xlim(low - 0.12 * (high - low), high + 0.12 * (high - low))
-    axis.set_yticks(range(len(named)), [name for name, _ in named])
+        left, texts = 0.0, []
+        for name, colour in zip(("approximation", "amortization"), PARTS, strict=True):
+            axis.barh(y, found[name], left=left, color=colour, height=0.55, label=f"{name} gap" if y == 0 else None)
+            left += found[name]
+            texts.append(f"{found[name]:.2f} ± {found[f'{name}_stderr']:.2f}")
+        at = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+        axis.annotate(" + ".join(texts), (left, y), **at)
+    axis.set_xlim(0, 1.6 * max(found["approximation"] + found["amortization"] for _, found in named))
+    labels = (f"{name}\n-log p(x) = {-found['log_p']:.2f}" for name, found in named)
+    axis.set_yticks(range(len(named)), [label.strip() for label in labels], fontsize=8)
     axis.set_ylim(len(named) - 0.4, -0.6)
-    axis.set_xlabel("nats: from -log p(x), by AIS, to -ELBO")
-    axis.legend(fontsize=8, frameon=False, ncol=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axis.set_xlabel("nats above -log p(x), by AIS; where the bar ends is -ELBO")
+    axis.legend(fontsize=8, frameon=False, ncol=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     axis.spines[["top", "right", "left"]].set_visible(False)
     plots.head(figure, f"Where the bound is lost\n{title}")
     figure.savefig(path)

@@ -175,7 +175,9 @@ class Outcome:
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
         draw_pictures(self._run(best), self.dataset, folder, about, self.entries[best], own)
-        estimation.draw(self.workdir, folder, self.estimates, members, best, about)
+        title = f"{about}, epoch {self.entries[best]['epoch']:.4g}"
+        title += f", beta {self.entries[best]['hypers']['beta']:g}" if len(members) == 1 else ""
+        estimation.draw(self.workdir, folder, self.estimates, members, best, title)
 
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
