@@ -224,6 +224,15 @@ def test_impossible_settings_are_refused(config, fields, message):
         check(config)
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("ais", ("ais",)), ("ais,bdmc", ("ais", "bdmc")), ("('ais','bdmc')", ("ais", "bdmc")), ("", ())],
+)
+def test_estimators_are_listed_as_one_would(given, meant):
+    values = main.parse(["main", "--config=configs/mnist.py", f"--config.eval.estimators={given}"])
+    assert check(values.config).eval.estimators == meant
+
+
 def sandwich(lower, upper, iwae_bound):
     arrays = {"log_w": lower, "backward": upper, "iwae": iwae_bound, "effective": np.full(len(lower), 3.0)}
     return ais.sandwich(arrays, 50)

@@ -98,6 +98,7 @@ def as_command(config: ConfigDict) -> str:
     if given["train.schedule_epochs"] == given["train.num_epochs"]:
         given["train.schedule_epochs"] = 0.0  # which stands for that, as it does in the file
     shown = {name: str(v).replace(" ", "") if isinstance(v, tuple) else v for name, v in given.items()}
+    shown["eval.estimators"] = ",".join(given["eval.estimators"])
     overrides = [f"--config.{name}={shown[name]}" for name, value in given.items() if value != start[name]]
     return shlex.join(["python3", "-m", "vae_jax.main", "--config=configs/mnist.py", *overrides])
 
@@ -209,7 +210,9 @@ def _typed(name: str, value, like):
     if isinstance(like, float) and type(value) is int:
         return float(value)
     if isinstance(like, tuple) and isinstance(value, list | tuple):
-        if all(type(v) is (str if name in CHOICES else int) for v in value):
+        if name in CHOICES and all(isinstance(v, str) for v in value):
+            return tuple(part.strip() for v in value for part in v.split(",") if part)  # the command line's a,b
+        if all(type(v) is int for v in value):
             return tuple(value)
         if name in CHOICES:
             raise UserError(f"{name} is {value!r}, expected a tuple of names such as {CHOICES[name][:2]!r}")
