@@ -73,7 +73,8 @@ def perform(study: Study, tasks: list[Task]) -> dict[str, dict]:
         begin = last = time.monotonic()
         for done, i in enumerate(missing[task.name]):
             arrays = {name: np.asarray(array) for name, array in task.block(i).items()}
-            files[task.name][i].parent.mkdir(parents=True, exist_ok=True)
+            with writers.clear_errors(files[task.name][i]):
+                files[task.name][i].parent.mkdir(parents=True, exist_ok=True)
             writers.write_arrays(files[task.name][i], arrays)
             left = len(missing[task.name]) - done - 1
             if left and (now := time.monotonic()) - last > OFTEN:
