@@ -184,10 +184,7 @@ def mnist_part(args) -> None:
     sets = {"test images": (study.test_examples(), None), "simulated images": (simulated, z)}
     figure = Figure(figsize=(10, 4.4), layout="constrained", dpi=120)
     axes = figure.subplots(1, 2)
-    lines = [
-        f"    {command()}",
-        "",
-    ]
+    lines = [f"    {command()}"]
     for axis, (name, (x, z)) in zip(axes, sets.items(), strict=True):
         found = iwae.bounds(study, x, jax.random.key(2), positions, SAMPLES)["log_p"].mean(0)
         axis.plot(SAMPLES, found, "o-", color=SAMPLED, ms=4, label="IWAE-K, over K")

@@ -21,7 +21,8 @@ _make_mesh = sharding.make_mesh
 sharding.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
 
 
-LONGEST = ["test_sweep_run", "test_main", "test_train", "test_vae", "test_processes", "test_readme", "test_configs"]
+LONGEST = ["test_sweep_run", "test_estimators", "test_main", "test_train", "test_vae", "test_ais", "test_processes"]
+LONGEST += ["test_readme", "test_configs"]
 
 
 def pytest_collection_modifyitems(items):
