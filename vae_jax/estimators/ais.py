@@ -1,5 +1,6 @@
 """Annealed importance sampling of test examples, and of simulated ones from both sides."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -44,7 +45,8 @@ class Annealer:
     """Passes of C chains for each of a block's examples, in the config's settings."""
 
     def __init__(self, study: Study, name: str, initial: str | None = None, beyond: float = 1.0):
-        self.run, self.check, settings = study.run, study.check, study.run.config.eval
+        self.study, self.name, settings = study, name, study.run.config.eval
+        self.run, self.check = study.run, study.check
         self.initial, self.num_chains = initial or settings.ais_initial, settings.ais_chains
         self.num_leapfrog = settings.ais_leapfrog
         self.rungs = jax.tree.map(np.asarray, ais.ladder(settings.ais_schedule, settings.ais_distributions, beyond))
@@ -127,32 +129,46 @@ def examples_per_block(study: Study) -> int:
     return max(1, settings.batch_size * settings.samples_per_step // settings.ais_chains)
 
 
-def task(study: Study) -> Task:
-    annealer, x = Annealer(study, "ais"), study.test_examples()
-    size = even(len(x), examples_per_block(study))
+def annealed(
+    annealer: Annealer,
+    x,
+    numbers,
+    block: Callable,
+    summarize: Callable,
+    passes: int,
+    about: str = "examples",
+    **settings,
+) -> Task:
+    """A task of `passes` passes over blocks of examples x [n, D], whose noise belongs to `numbers` [n].
 
-    def block(i: int) -> dict:
-        log_w, trace = annealer.forward(of_block(x, i, size), of_block(study.positions, i, size))
-        return behaviour(trace) | {"log_w": log_w}
-
-    def summarize(arrays: dict, _others: dict) -> dict:
-        return of_chains(arrays["log_w"]) | judge(arrays) | annealer.settings
-
+    `block` is (x of a block, its numbers) -> arrays; `settings` are what these depend on besides the annealer's own.
+    """
+    study, n = annealer.study, len(x)
+    size = even(n, examples_per_block(study))
+    of = lambda i: (of_block(x, i, size), of_block(numbers, i, size))  # noqa: E731
+    ladder = f"{annealer.num_chains} chains x {len(annealer.rungs.t):,} distributions from the {annealer.initial}"
     return Task(
-        name="ais",
-        about=f"{len(x):,} examples x {describe(annealer)}",
-        settings=annealer.settings,
-        num=len(x),
+        name=annealer.name,
+        about=f"{n:,} {about} x {ladder}",
+        settings=annealer.settings | settings,
+        num=n,
         size=size,
-        block=block,
-        units=2 * -(-len(x) // size) * annealer.num_calls(),
-        unit=lambda: annealer.unit(of_block(x, 0, size), of_block(study.positions, 0, size)),
-        summarize=summarize,
+        block=lambda i: block(*of(i)),
+        units=passes * -(-n // size) * annealer.num_calls(),
+        unit=lambda: annealer.unit(*of(0)),
+        summarize=lambda arrays, _others: summarize(arrays) | judge(arrays) | annealer.settings,
     )
 
 
-def describe(annealer: Annealer) -> str:
-    return f"{annealer.num_chains} chains x {len(annealer.rungs.t):,} distributions, from the {annealer.initial}"
+def task(study: Study) -> Task:
+    annealer = Annealer(study, "ais")
+
+    def block(x, positions) -> dict:
+        log_w, trace = annealer.forward(x, positions)
+        return behaviour(trace) | {"log_w": log_w}
+
+    summarize = lambda arrays: of_chains(arrays["log_w"])  # noqa: E731
+    return annealed(annealer, study.test_examples(), study.positions, block, summarize, passes=2)
 
 
 def log_means(log_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,34 +199,23 @@ def simulate(model, params, hypers, keys) -> tuple[jax.Array, jax.Array]:
 def bidirectional(study: Study) -> Task:
     """Bidirectional Monte Carlo: on as many simulated examples, a lower and an upper bound, whose gap says how far the
     estimates of real examples may be from the truth."""
-    annealer, settings, n = Annealer(study, "bdmc"), study.run.config.eval, len(study.positions)
-    size = even(n, examples_per_block(study))
+    annealer, run, num_samples = Annealer(study, "bdmc"), study.run, min(study.run.config.eval.iwae_samples)
     simulation, epsilon = jax.random.split(jax.random.fold_in(annealer.key, len((TUNE, FORWARD, BACKWARD))))
-    numbers = np.arange(n)
-    z, x = simulate(study.run.model, study.run.params, study.run.hypers, streams.fold(simulation, numbers))
-    num_samples = min(settings.iwae_samples)
+    numbers = np.arange(len(study.positions))
+    z, x = simulate(run.model, run.params, run.hypers, streams.fold(simulation, numbers))
 
-    def block(i: int) -> dict:
-        xs, which = of_block(x, i, size), of_block(numbers, i, size)
-        _, tuned = annealer.anneal(xs, which, TUNE)
-        log_w, trace = annealer.anneal(xs, which, FORWARD, tuned.step_size)
-        backward, back = annealer.anneal(xs, which, BACKWARD, tuned.step_size, of_block(z, i, size))
+    def block(x, which) -> dict:
+        _, tuned = annealer.anneal(x, which, TUNE)
+        log_w, trace = annealer.anneal(x, which, FORWARD, tuned.step_size)
+        backward, back = annealer.anneal(x, which, BACKWARD, tuned.step_size, z[which])
         both = Trace(*(np.concatenate(leaves, axis=1) for leaves in zip(trace, back, strict=True)))
-        weighted = iwae.bounds(study, xs, epsilon, which, (num_samples,))
+        weighted = iwae.bounds(study, x, epsilon, which, (num_samples,))
         found = behaviour(both) | {"log_w": log_w, "backward": backward}
         return found | {"iwae": weighted["log_p"][:, 0], "effective": weighted["effective"][:, 0]}
 
-    return Task(
-        name="bdmc",
-        about=f"{n:,} simulated examples x {describe(annealer)}, and back",
-        settings=annealer.settings | {"iwae_samples": num_samples},
-        num=n,
-        size=size,
-        block=block,
-        units=3 * -(-n // size) * annealer.num_calls(),
-        unit=lambda: annealer.unit(of_block(x, 0, size), of_block(numbers, 0, size)),
-        summarize=lambda arrays, _others: sandwich(arrays, num_samples) | judge(arrays) | annealer.settings,
-    )
+    summarize = lambda arrays: sandwich(arrays, num_samples)  # noqa: E731
+    about = "simulated examples, there and back,"
+    return annealed(annealer, x, numbers, block, summarize, passes=3, about=about, iwae_samples=num_samples)
 
 
 def sandwich(arrays: dict, num_samples: int) -> dict:

@@ -33,6 +33,8 @@ import numpy as np
 
 from vae_jax import distributions
 from vae_jax.distributions import Gaussian
+from vae_jax.evaluation import weights
+from vae_jax.evaluation.weights import Weights
 
 
 class Terms(NamedTuple):
@@ -56,48 +58,28 @@ def terms(posterior: Gaussian, positions: jax.Array, eps: jax.Array, log_prior: 
     z = distributions.sample(own, eps)
     log_own = distributions.log_prob(own, z)
 
-    def add(sums: tuple[_LogSum, _LogSum], block):
+    def add(sums: tuple[Weights, Weights], block):
         index, others = block
         counts = (index != positions[:, None]) & (index < num)  # neither the draw's own nor the padding
         log_ratio = distributions.log_prob(others, z[:, None]) - log_own[:, None]  # [B, block_size, Z]
         units = jnp.where(counts[:, :, None], log_ratio, -jnp.inf)
         joint = jnp.where(counts, jnp.sum(log_ratio, axis=2), -jnp.inf)
-        return (sums[0].add(units), sums[1].add(joint)), None
+        return (weights.add(sums[0], jnp.moveaxis(units, 1, 2)), weights.add(sums[1], joint)), None
 
     padding = num_blocks * block_size - num
     blocks = jax.tree.map(
         lambda leaf: jnp.pad(leaf, ((0, padding), (0, 0))).reshape(num_blocks, block_size, -1), posterior
     )
     index = jnp.arange(num_blocks * block_size).reshape(num_blocks, block_size)
-    start = _LogSum.of_none(z), _LogSum.of_none(z[:, 0])
+    start = weights.none(z.shape), weights.none(positions.shape)
     (units, joint), _ = jax.lax.scan(add, start, (index, blocks))
     return Terms(
         rate=log_own - jax.vmap(log_prior)(z),
-        units=-units.add(jnp.zeros_like(z)[:, None]).log_mean(num),  # the own example's ratio is 1
-        units_others=-units.log_mean(num - 1),
-        joint=-joint.add(jnp.zeros_like(z[:, :1])).log_mean(num),
-        joint_others=-joint.log_mean(num - 1),
+        units=-weights.log_mean(weights.add(units, jnp.zeros((*z.shape, 1))), num),  # the own example's ratio is 1
+        units_others=-weights.log_mean(units, num - 1),
+        joint=-weights.log_mean(weights.add(joint, jnp.zeros((len(z), 1))), num),
+        joint_others=-weights.log_mean(joint, num - 1),
     )
-
-
-class _LogSum(NamedTuple):
-    """exp(high) * total, a running sum of exponentials that neither overflows nor vanishes."""
-
-    high: jax.Array
-    total: jax.Array
-
-    @classmethod
-    def of_none(cls, like: jax.Array) -> "_LogSum":
-        return cls(jnp.full_like(like, jnp.finfo(like.dtype).min), jnp.zeros_like(like))
-
-    def add(self, logs: jax.Array) -> "_LogSum":
-        """With the entries of axis 1 of `logs` [B, block, ...]."""
-        high = jnp.maximum(self.high, jnp.max(logs, axis=1))
-        new = jnp.sum(jnp.exp(logs - high[:, None]), axis=1)
-        return _LogSum(high, self.total * jnp.exp(self.high - high) + new)
-
-    def log_mean(self, num: int) -> jax.Array:
-        return self.high + jnp.log(self.total / num)  # of `num` ones: exactly 0
 
 
 def summarize(terms: Terms) -> dict:
