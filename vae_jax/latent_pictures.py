@@ -63,7 +63,7 @@ def interpolation(path: Path, scene: Scene) -> None:
     # The means of a VAE lie in its active units, and where these are many, in a shell around the origin, though a
     # smaller one than the prior's. The line leaves that shell; the great circle with interpolated norms stays in it,
     # and inactive units stay near zero on both. (configs/mnist.py, 25 active of 50 units: norms 4.3 +- 0.6; half-way
-    # E[x|z] has an entropy of 89 nats on the line, 70 on the circle, 67 at the ends.) One or two active units fill
+    # E[x|z] has an entropy of 88 nats on the line, 70 on the circle, 67 at the ends.) One or two active units fill
     # their plane, and a code without a prior has no centre: there the path is the line.
     sphere = scene.prior and int(np.sum(scene.activity > ACTIVE)) > 2
     t = np.linspace(0, 1, steps)
