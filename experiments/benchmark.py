@@ -52,12 +52,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import config as settings
-from vae_jax import data, population, sharding
+from vae_jax import data
 from vae_jax.data import stream
-from vae_jax.evaluation.likelihood import bound
 from vae_jax.likelihoods import bernoulli
-from vae_jax.program import make_program
-from vae_jax.train import chunk_bounds, initial_state, make_train_chunk
+from vae_jax.metrics.importance_bound import bound
+from vae_jax.parallel import devices, population
+from vae_jax.training.loop import chunk_bounds, initial_state, make_train_chunk
+from vae_jax.training.program import make_program
 
 NUM, PIXELS, BATCH, STEPS, LEARNING_RATE = 60_000, 784, 128, 60_000 // 128, 1e-3
 HIDDEN, LATENT = 500, 20
@@ -90,18 +91,18 @@ def vae_jax_epoch(x: np.ndarray, mean: np.ndarray):
     config.hypers.update(learning_rate=LEARNING_RATE, lr_warmup_epochs=0.0)
     config.train.update(batch_size=BATCH, lr_decay="constant")
     program = make_program(settings.check(config), mean.reshape(x.shape[1:]), len(x))
-    mesh = sharding.make_mesh(1, BATCH)
+    mesh = devices.make_mesh(1, BATCH)
     train_chunk = make_train_chunk(program, mesh)
     split = data.Split(x, None, np.arange(len(x)))
-    store, hypers = sharding.place(mesh, stream.store(split)), sharding.place(mesh, program.hypers, "member")
-    state = sharding.place(mesh, initial_state(program), "member")
+    store, hypers = devices.place(mesh, stream.store(split)), devices.place(mesh, program.hypers, "member")
+    state = devices.place(mesh, initial_state(program), "member")
     lengths = chunk_bounds(0, STEPS, program.steps_per_call)
 
     def epoch(number: int) -> float:
         nonlocal state
         out, bounds = [], [(number * STEPS + begin, number * STEPS + end) for begin, end in lengths]
         for _, index in stream.chunks(split, bounds=bounds, batch_size=BATCH, seed=0, resident=True):
-            index = sharding.place(mesh, index, None, "data")
+            index = devices.place(mesh, index, None, "data")
             state, *metrics_and_diverged_at = train_chunk(state, hypers, store, index)
             out.append(metrics_and_diverged_at)
             out[-2:-1] = jax.tree.map(np.asarray, out[-2:-1])  # fetched one chunk late, as the loop does
@@ -306,9 +307,9 @@ def population_chunk(num_members: int, mean: np.ndarray, split):
     """chunk(repeats) -> steps taken, of a population that differs in its seeds."""
     config = settings.check(settings.default())
     program = make_program(config, mean, NUM, changes=[{"hypers.seed": seed} for seed in range(num_members)])
-    mesh = sharding.make_mesh(num_members, config.train.batch_size)
+    mesh = devices.make_mesh(num_members, config.train.batch_size)
     train_chunk = make_train_chunk(program, mesh)
-    store, hypers = sharding.place(mesh, stream.store(split)), sharding.place(mesh, program.hypers, "member")
+    store, hypers = devices.place(mesh, stream.store(split)), devices.place(mesh, program.hypers, "member")
     state, steps = initial_state(program, mesh=mesh), 50
 
     def chunk(repeats: int) -> int:
@@ -316,7 +317,7 @@ def population_chunk(num_members: int, mean: np.ndarray, split):
         bounds = [(i * steps, (i + 1) * steps) for i in range(repeats)]
         batch_size = config.train.batch_size
         for _, index in stream.chunks(split, bounds=bounds, batch_size=batch_size, seed=0, resident=True):
-            state, *_ = train_chunk(state, hypers, store, sharding.place(mesh, index, None, "data"))
+            state, *_ = train_chunk(state, hypers, store, devices.place(mesh, index, None, "data"))
         jax.block_until_ready(state)
         return repeats * steps
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import jax
 
 import vae_jax
-from vae_jax import sweep_table
 from vae_jax.config import default
+from vae_jax.report import sweep_table
 
 BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 LATENT_DIMS = (2, 3, 5, 8, 16, 32, 64, 128)

@@ -30,11 +30,10 @@ import numpy as np
 import scipy.stats
 
 import vae_jax
-from vae_jax.estimators import ais as annealing
-from vae_jax.estimators import iwae
+from vae_jax.estimators import ais, iwae
 from vae_jax.estimators.task import Study
-from vae_jax.evaluation import ais, likelihood
 from vae_jax.likelihoods import gaussian
+from vae_jax.metrics import annealing, importance_bound
 from vae_jax.models.vae import vae
 from vae_jax.networks import Network
 from vae_jax.priors import standard_normal
@@ -71,17 +70,17 @@ class Linear:
         """The errors of IWAE-`num` [POINTS]."""
         per_step = min(num, 1000)
         args = jax.random.key(seed), jnp.arange(POINTS), self.hypers, num, per_step
-        return np.asarray(likelihood.bound(self.model, self.params, self.x, *args).log_p) - self.truth
+        return np.asarray(importance_bound.bound(self.model, self.params, self.x, *args).log_p) - self.truth
 
     def annealed(self, initial: str, num: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The errors of AIS, of BDMC's upper bound, and of AIS by the pass that still tunes, [POINTS] each."""
-        rungs = ais.ladder("sigmoid", num)
+        rungs = annealing.ladder("sigmoid", num)
 
         def chain(x, z, key, step_sizes, backward):
-            path = ais.INITIAL[initial](self.model, self.params, x, self.hypers)
+            path = annealing.INITIAL[initial](self.model, self.params, x, self.hypers)
             draw, transitions = jax.random.split(key)
-            start = ais.starting(z if backward else path.draw(draw), 0.1)
-            return ais.anneal(path, start, rungs, transitions, LEAPFROG, step_sizes, backward)
+            start = annealing.starting(z if backward else path.draw(draw), 0.1)
+            return annealing.anneal(path, start, rungs, transitions, LEAPFROG, step_sizes, backward)
 
         @partial(jax.jit, static_argnames="backward")
         def chains(key, step_sizes, backward=False):
@@ -94,7 +93,7 @@ class Linear:
         tune, forward, backward = jax.random.split(jax.random.key(seed), 3)
         tuning, sizes = chains(tune, None)
         lower, upper = chains(forward, sizes)[0], chains(backward, sizes, backward=True)[0]
-        of = lambda log_w: annealing.log_means(np.asarray(log_w))[0]  # noqa: E731
+        of = lambda log_w: ais.log_means(np.asarray(log_w))[0]  # noqa: E731
         return of(lower) - self.truth, -of(-upper) - self.truth, of(tuning) - self.truth
 
 
@@ -104,7 +103,7 @@ def table(seeds: int) -> list[str]:
     lines += ["|--:|--:|:--|--:|--:|--:|--:|--:|"]
     for sigma in SIGMAS:
         for latent_dim in LATENTS:
-            for initial in ais.INITIAL:
+            for initial in annealing.INITIAL:
                 num, errors, began = SLOW.get((sigma, latent_dim, initial), 1_000), [], time.monotonic()
                 for seed in range(seeds):
                     errors.append(Linear(sigma, latent_dim, seed).annealed(initial, num, seed))
@@ -180,7 +179,7 @@ def mnist_part(args) -> None:
     positions = np.sort(np.random.default_rng(0).permutation(dataset.test.num)[: args.images])
     study = Study(run, dataset, positions, lambda: None)
     keys = jax.random.split(jax.random.key(1), args.images)
-    z, simulated = annealing.simulate(run.model, run.params, run.hypers, keys)
+    z, simulated = ais.simulate(run.model, run.params, run.hypers, keys)
     sets = {"test images": (study.test_examples(), None), "simulated images": (simulated, z)}
     figure = Figure(figsize=(10, 4.4), layout="constrained", dpi=120)
     axes = figure.subplots(1, 2)
@@ -193,13 +192,13 @@ def mnist_part(args) -> None:
             lower, upper = [], []
             for num in args.distributions:
                 settings.ais_distributions = num
-                annealer = annealing.Annealer(study, "bdmc", initial)
-                _, tuned = annealer.anneal(x, positions, annealing.TUNE)
-                log_w, _ = annealer.anneal(x, positions, annealing.FORWARD, tuned.step_size)
-                lower.append(annealing.log_means(log_w)[0].mean())
+                annealer = ais.Annealer(study, "bdmc", initial)
+                _, tuned = annealer.anneal(x, positions, ais.TUNE)
+                log_w, _ = annealer.anneal(x, positions, ais.FORWARD, tuned.step_size)
+                lower.append(ais.log_means(log_w)[0].mean())
                 if z is not None:
-                    log_w, _ = annealer.anneal(x, positions, annealing.BACKWARD, tuned.step_size, z)
-                    upper.append(-annealing.log_means(-log_w)[0].mean())
+                    log_w, _ = annealer.anneal(x, positions, ais.BACKWARD, tuned.step_size, z)
+                    upper.append(-ais.log_means(-log_w)[0].mean())
                 print(name, initial, num, lower[-1], upper[-1:], flush=True)
             for values, colour, kind in ((lower, LOWER, "AIS"), (upper, UPPER, "BDMC, upper")):
                 if values:

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import config as settings
-from vae_jax import population, sharding
 from vae_jax.networks.layers import Conv
-from vae_jax.program import make_program
-from vae_jax.train import initial_state
+from vae_jax.parallel import devices, population
+from vae_jax.training.loop import initial_state
+from vae_jax.training.program import make_program
 
 BATCH, IMAGES = 50, 1000
 PATCHES, XLA = Conv._patches, Conv._convolution
@@ -54,7 +54,7 @@ def compiled_chunk(case: tuple, num_members: int, store):
     step = population.lift(program.steps.train, (0, 0, None, None), one_by_one)
     chunk = jax.jit(lambda state, hypers, index: jax.lax.scan(lambda s, i: step(s, hypers, store, i), state, index)[0])
     index = jnp.asarray(np.random.default_rng(0).integers(0, IMAGES, (num_steps, BATCH)), jnp.int32)
-    state = initial_state(program, None, sharding.make_mesh(num_members, BATCH))
+    state = initial_state(program, None, devices.make_mesh(num_members, BATCH))
     Conv._patches = convolve or PATCHES  # what the CPU's branch calls; traced here, so later changes do not matter
     compiled = chunk.lower(state, program.hypers, index).compile()
     Conv._patches = PATCHES

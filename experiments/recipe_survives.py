@@ -18,11 +18,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vae_jax import data, sweep
-from vae_jax.config import check, default
-from vae_jax.evaluate import make_evaluate, summarize
-from vae_jax.program import make_program
-from vae_jax.train import catch_signals, fit
+from vae_jax import data
+from vae_jax.config import check, default, sweep
+from vae_jax.training.evaluation import make_evaluate, summarize
+from vae_jax.training.loop import fit
+from vae_jax.training.program import make_program
+from vae_jax.training.signals import catch_signals
 
 ACTIVATIONS = ("tanh", "relu")
 HIDDEN = ((200, 200), (500, 500))

@@ -14,11 +14,11 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
 
-from vae_jax import sharding  # noqa: E402  after the number of devices is set
+from vae_jax.parallel import devices  # noqa: E402
 
 # Eight virtual devices share the machine's cores: tests use one, unless they name more.
-_make_mesh = sharding.make_mesh
-sharding.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
+_make_mesh = devices.make_mesh
+devices.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
 
 
 LONGEST = ["test_sweep_run", "test_estimators", "test_main", "test_train", "test_vae", "test_ais", "test_processes"]
@@ -79,19 +79,20 @@ def config():
 @pytest.fixture
 def undrawn(monkeypatch):
     """No pictures: they take a third of the time of such short runs."""
-    from vae_jax import outcome
+    from vae_jax.report import finish
 
-    monkeypatch.setattr(outcome.Outcome, "_draw", lambda self, members, own: None)
+    monkeypatch.setattr(finish.Outcome, "_draw", lambda self, members, own: None)
 
 
 def untrained(config, dataset, workdir, own=("dataset",)):
     """A Run with its first parameters, in a workdir as training would have left it, but for checkpoints and results."""
     import json
 
-    from vae_jax import population, record
     from vae_jax.config import check
-    from vae_jax.program import make_programs
+    from vae_jax.parallel import population
     from vae_jax.run import Run
+    from vae_jax.training.program import make_programs
+    from vae_jax.workdir import record
 
     config = check(config)
     program, *_ = make_programs(config, np.full(dataset.example_shape, 0.5), dataset.train.num)

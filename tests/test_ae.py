@@ -12,7 +12,8 @@ from vae_jax.data import from_arrays
 from vae_jax.errors import UserError
 from vae_jax.models import make_model
 from vae_jax.objectives import make_loss_fn, make_objective
-from vae_jax.writers import read_json, read_rows
+from vae_jax.workdir.files import read_json
+from vae_jax.workdir.rows import read_rows
 
 X = jax.random.bernoulli(jax.random.key(3), 0.4, (5, 12)).astype(jnp.float32)
 HYPERS = {"latent_dim": jnp.int32(3), "beta": jnp.float32(4.0)}

@@ -8,7 +8,7 @@ import scipy.special
 import scipy.stats
 
 from vae_jax.distributions import Gaussian
-from vae_jax.evaluation.aggregate import Terms, summarize, terms
+from vae_jax.metrics.aggregate_posterior import Terms, summarize, terms
 from vae_jax.priors import standard_normal
 
 QUANTITIES = ("rate_sampled", "mutual_information", "aggregate_kl", "total_correlation", "dimension_wise_kl")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from oracles import LinearGaussian
 
-from vae_jax.evaluation import ais
-from vae_jax.evaluation.rate_distortion import curve
+from vae_jax.metrics import annealing
+from vae_jax.metrics.rate_distortion_curve import curve
 
 
 def log_mean_exp(a):
@@ -21,7 +21,7 @@ class Annealed:
     """Chains [points, chains] for points simulated from a model whose log p(x) is known."""
 
     def __init__(self, oracle, initial, num=200, points=10, chains=16, beyond=1.0, leapfrog=10):
-        self.oracle, self.rungs, self.leapfrog = oracle, ais.ladder("sigmoid", num, beyond), leapfrog
+        self.oracle, self.rungs, self.leapfrog = oracle, annealing.ladder("sigmoid", num, beyond), leapfrog
         rng = np.random.default_rng(5)
         z = rng.normal(size=(points, oracle.latent_dim))
         x = z @ oracle.w.T + oracle.b + oracle.sigma * rng.normal(size=(points, len(oracle.b)))
@@ -29,15 +29,15 @@ class Annealed:
         self.truth = oracle.log_p(self.x)
 
     def path(self, x):
-        return ais.INITIAL[self.initial](self.oracle.model, self.oracle.params, x, self.oracle.hypers)
+        return annealing.INITIAL[self.initial](self.oracle.model, self.oracle.params, x, self.oracle.hypers)
 
     @partial(jax.jit, static_argnums=(0, 3))
     def __call__(self, seed, step_sizes=None, backward=False):
         def chain(x, z, rng, step_sizes):
             path = self.path(x)
             draw_rng, rng = jax.random.split(rng)
-            start = ais.starting(z if backward else path.draw(draw_rng), 0.1)
-            return ais.anneal(path, start, self.rungs, rng, self.leapfrog, step_sizes, backward)
+            start = annealing.starting(z if backward else path.draw(draw_rng), 0.1)
+            return annealing.anneal(path, start, self.rungs, rng, self.leapfrog, step_sizes, backward)
 
         axes = None if step_sizes is None else 0
         keys = jax.random.split(jax.random.key(seed), self.shape)
@@ -98,15 +98,15 @@ def test_an_exact_initial_distribution_gives_the_truth_with_every_chain():
 def test_a_transition_leaves_the_posterior_as_it_is():
     posterior = LinearGaussian(6, 2, 0.5, correlated=True)
     x = jnp.asarray(posterior.sample(1)[0], jnp.float32)
-    path = ais.from_prior(posterior.model, posterior.params, x, posterior.hypers)
+    path = annealing.from_prior(posterior.model, posterior.params, x, posterior.hypers)
     covariance = np.linalg.inv(posterior.precision)
     mean = covariance @ posterior.w.T @ (np.asarray(x) - posterior.b) / posterior.sigma**2
     start = np.random.default_rng(0).multivariate_normal(mean, covariance, 20_000)
     ones = jnp.ones(3)
-    rungs = ais.Rungs(jnp.arange(1, 4), ones, ones)
+    rungs = annealing.Rungs(jnp.arange(1, 4), ones, ones)
 
     def run(z, rng):
-        return ais.anneal(path, ais.starting(z, 0.0), rungs, rng, 4, 0.45 * ones)
+        return annealing.anneal(path, annealing.starting(z, 0.0), rungs, rng, 4, 0.45 * ones)
 
     chains, trace = jax.jit(jax.vmap(run))(jnp.float32(start), jax.random.split(jax.random.key(0), len(start)))
     assert 0.5 < np.mean(trace.acceptance) < 0.97  # large enough steps that accepting matters
@@ -120,9 +120,11 @@ def test_a_transition_leaves_the_posterior_as_it_is():
 def test_a_ladder_may_be_climbed_in_parts(backward):
     annealed = Annealed(oracle(0.5, 3, "prior"), "prior", num=30)
     x, path = annealed.x[0], annealed.path(annealed.x[0])
-    start = ais.starting(annealed.z[0], 0.1)
+    start = annealing.starting(annealed.z[0], 0.1)
     sizes = jnp.linspace(0.05, 0.3, 30)
-    run = jax.jit(lambda chain, rungs, sizes: ais.anneal(path, chain, rungs, jax.random.key(3), 5, sizes, backward))
+    run = jax.jit(
+        lambda chain, rungs, sizes: annealing.anneal(path, chain, rungs, jax.random.key(3), 5, sizes, backward)
+    )
     whole, trace = run(start, annealed.rungs, sizes)
     parts = [slice(0, 11), slice(11, 30)]
     chain, traces = start, []
@@ -143,14 +145,14 @@ def test_chains_that_diverge_are_refused_and_reported():
     assert np.isnan(trace.acceptance).all() and np.isfinite(chains.log_w).all()
 
 
-@pytest.mark.parametrize("schedule", ais.SCHEDULES)
+@pytest.mark.parametrize("schedule", annealing.SCHEDULES)
 @pytest.mark.parametrize("num", [1, 2, 50])
 def test_ladders_go_from_zero_to_one(schedule, num):
-    t, before, beta = ais.ladder(schedule, num)
+    t, before, beta = annealing.ladder(schedule, num)
     assert list(t) == list(range(1, num + 1)) and before[0] == 0.0 and beta[-1] == 1.0
     np.testing.assert_array_equal(before[1:], beta[:-1])
     assert (np.diff(np.r_[0.0, beta]) > 0).all()
-    further = ais.ladder(schedule, num, beyond=4.0)
+    further = annealing.ladder(schedule, num, beyond=4.0)
     np.testing.assert_array_equal(further.beta[:num], beta)
     assert len(further.t) == num + max(num // 2, 1) and float(further.beta[-1]) == pytest.approx(4.0)
 

@@ -11,7 +11,7 @@ from oracles import LinearGaussian
 from vae_jax.config import default
 from vae_jax.estimators import ais, gaps, rate_distortion
 from vae_jax.estimators.task import Study
-from vae_jax.evaluation.ais import anneal, from_prior, ladder, starting
+from vae_jax.metrics.annealing import anneal, from_prior, ladder, starting
 
 NUM, DIM, LATENT, SIGMA = 6, 8, 2, 0.5
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import checkpoints
 from vae_jax.errors import UserError
 from vae_jax.types import Best, TrainState
+from vae_jax.workdir import checkpoints
 
 
 def state(value):

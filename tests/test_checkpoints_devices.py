@@ -20,8 +20,9 @@ from absl import logging
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vae_jax import checkpoints, sharding
 from vae_jax.errors import UserError
+from vae_jax.parallel import devices, processes
+from vae_jax.workdir import checkpoints
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +43,7 @@ def abstract(members, mesh=None, *axes):
 def save(folder, mesh, axes, members, *steps):
     with checkpoints.Writer(folder, keep=3) as writer:
         for step in steps:
-            writer.save(step, sharding.place(mesh, values(members, step), *axes))
+            writer.save(step, devices.place(mesh, values(members, step), *axes))
 
 
 def same(state, members, step):
@@ -72,7 +73,7 @@ def flip_a_bit(path):
 
 def mesh_of(shape):
     devices = jax.devices()[: shape[0] * shape[1]]
-    mesh = sharding.make_mesh(shape[0], shape[1], devices=devices)
+    mesh = devices.make_mesh(shape[0], shape[1], devices=devices)
     assert mesh.devices.shape == shape
     return mesh
 
@@ -91,7 +92,7 @@ def saved(tmp_path_factory):
 def test_digests_do_not_depend_on_the_number_of_devices(saved, shape):
     assert recorded(saved[shape], 2) == checkpoints.digests(values(8, 2))
     for axes in (["member"], []):
-        placed = sharding.place(mesh_of(shape), values(8, 2), *axes)
+        placed = devices.place(mesh_of(shape), values(8, 2), *axes)
         assert checkpoints.digests(placed) == checkpoints.digests(values(8, 2))
 
 
@@ -144,7 +145,7 @@ def test_a_digest_that_stands_for_elsewhere_is_not_taken_for_any_value(saved, tm
 
 
 def test_a_member_divided_among_devices_is_refused():
-    state = sharding.place(mesh_of((4, 2)), {"a": np.zeros((8, 6))}, "member", "data")
+    state = devices.place(mesh_of((4, 2)), {"a": np.zeros((8, 6))}, "member", "data")
     with pytest.raises(ValueError, match="divided"):
         checkpoints.digests(state)
 
@@ -193,24 +194,24 @@ def main(folder: Path, port: str, index: int) -> None:
     Path.rename = slow_rename
 
     def restore(name, members=MEMBERS, set_aside=False):
-        mesh = sharding.make_mesh(members, 4)
+        mesh = devices.make_mesh(members, 4)
         step, state = checkpoints.restore(folder / name, abstract(members, mesh, *AXES[members]), set_aside)
         return [step, same(state, members, step)]
 
     found["from_one"] = restore("from_one")
     for name, members, steps in [("divided", MEMBERS, [1, 2, 3]), ("whole", ALONE, [1])]:
-        save(folder / name, sharding.make_mesh(members, 4), AXES[members], members, *steps)
+        save(folder / name, devices.make_mesh(members, 4), AXES[members], members, *steps)
         found[name] = restore(name, members)
     found["nothing"] = checkpoints.restore(folder / "none", abstract(MEMBERS))
 
     def damage(step, process, how=flip_a_bit):
         """Only `process` wrote there, and only it reads there."""
-        sharding.wait_for_all("nobody reads")
-        if sharding.is_main():
+        processes.wait_for_all("nobody reads")
+        if processes.is_main():
             how(largest_file(folder / "damaged" / str(step), f"ocdbt.process_{process}"))
-        sharding.wait_for_all("damaged")
+        processes.wait_for_all("damaged")
 
-    if sharding.is_main():
+    if processes.is_main():
         shutil.copytree(folder / "divided", folder / "damaged")
     damage(3, 1, Path.unlink)
     found["damaged by 1"] = restore("damaged")
@@ -218,12 +219,12 @@ def main(folder: Path, port: str, index: int) -> None:
     found["damaged by 0"] = restore("damaged", set_aside=True)
     found["moved"] = sorted(moved)
     found["left"] = checkpoints.steps(folder / "damaged")
-    save(folder / "damaged", sharding.make_mesh(MEMBERS, 4), AXES[MEMBERS], MEMBERS, 2, 3)
+    save(folder / "damaged", devices.make_mesh(MEMBERS, 4), AXES[MEMBERS], MEMBERS, 2, 3)
     found["saved again"] = restore("damaged")
     with checkpoints.Writer(folder / "divided", keep=3) as writer:
         seen = checkpoints.steps
         checkpoints.steps = lambda path: [4] * index + seen(path)  # process 1 sees what 0 does not see yet
-        writer.save(4, sharding.place(sharding.make_mesh(MEMBERS, 4), values(MEMBERS, 4), "member"))
+        writer.save(4, devices.place(devices.make_mesh(MEMBERS, 4), values(MEMBERS, 4), "member"))
         checkpoints.steps = seen
     found["not saved again"] = checkpoints.steps(folder / "divided")
     for step in (1, 2, 3):

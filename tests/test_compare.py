@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from vae_jax import compare as comparing
-from vae_jax.compare import compare, effective_config, paired_difference, split, verdict
 from vae_jax.errors import UserError
+from vae_jax.report import compare as comparing
+from vae_jax.report.compare import compare, effective_config, paired_difference, split, verdict
 
 # -log p of four test examples: hard ones are hard for both, which only pairing sees.
 NLL_A, NLL_B = [10.0, 20.0, 30.0, 40.0], [9.0, 18.0, 29.0, 38.0]

@@ -11,7 +11,7 @@ import vae_jax
 from vae_jax import data
 from vae_jax.config import check, default, flatten
 from vae_jax.errors import UserError
-from vae_jax.program import make_programs
+from vae_jax.training.program import make_programs
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))

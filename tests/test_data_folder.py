@@ -14,7 +14,7 @@ from PIL import Image
 from vae_jax import data, main
 from vae_jax.data import image_folder, images
 from vae_jax.errors import UserError
-from vae_jax.record import describe_dataset
+from vae_jax.workdir.record import describe_dataset
 
 load = partial(data.load, "folder", num_valid=1, num_test=1)
 

@@ -20,7 +20,7 @@ import vae_jax
 from vae_jax import data
 from vae_jax.data import mnist_files, prepared
 from vae_jax.errors import UserError
-from vae_jax.suitability import check_data
+from vae_jax.training.suitability import check_data
 
 NUM = {"train": 70, "test": 20, "validation": 10}
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from conftest import untrained
 
-from vae_jax import api, data, estimate_table, estimation, estimators, main, outcome
+from vae_jax import api, data, estimators, main
 from vae_jax.config import check
 from vae_jax.errors import UserError
-from vae_jax.estimators import ais, iwae, task
-from vae_jax.evaluation import likelihood
-from vae_jax.program import make_program
+from vae_jax.estimators import ais, estimation, iwae, task, words
+from vae_jax.metrics import importance_bound
+from vae_jax.report import finish
 from vae_jax.rng import ESTIMATES, of_split
-from vae_jax.train import Interrupted
+from vae_jax.training.program import make_program
+from vae_jax.training.signals import Interrupted
 
 ALL = tuple(estimators.ESTIMATORS)
 
@@ -60,7 +61,7 @@ def test_every_estimate_of_a_run(small, images, tmp_path, capsys):
     assert whole == pytest.approx(codes["rate_sampled"], abs=1e-4) and len(codes["unit_mutual_information"]) == 3
     assert codes["mutual_information"] <= np.log(images.test.num) + 1e-6
     assert 0 <= found["probes"]["linear_probe"] <= 1 and found["samples"]["test"]["coverage"] > 0.5
-    for name, numbers, meaning in estimate_table.rows(found):
+    for name, numbers, meaning in words.rows(found):
         assert name in ALL and "nan" not in numbers and meaning
     json.dumps(found, allow_nan=False)
     assert 1.0 in curve["beta"] and curve["beta"].index(1.0) < len(curve["beta"]) - 1
@@ -72,7 +73,7 @@ def test_the_bound_is_that_of_the_evaluation(small, images, tmp_path):
     x = run.as_evaluated(images, "test", np.array(found["examples"]))
     args = run.model, run.params, x, of_split(0, "test").epsilon, jnp.array(found["examples"]), run.hypers
     for bound in found["iwae"]["bounds"]:
-        expected = likelihood.bound(*args, bound["samples"], 7)
+        expected = importance_bound.bound(*args, bound["samples"], 7)
         assert bound["log_p"] == pytest.approx(float(expected.log_p.mean()), abs=1e-4)
         assert bound["effective_samples"] == pytest.approx(float(np.median(expected.effective)), rel=1e-4)
 
@@ -185,8 +186,8 @@ def test_numbers_that_are_not_finite_are_a_warning(small, images, tmp_path):
     )
     found = estimators.estimate(run, images)
     assert "not finite" in found["iwae"]["warning"] and found["probes"]["linear_probe"] > 0
-    assert [name for name, *_ in estimate_table.rows(found)] == ["probes"]
-    assert estimate_table.warnings(found)[0].startswith("iwae: its numbers are not finite")
+    assert [name for name, *_ in words.rows(found)] == ["probes"]
+    assert words.warnings(found)[0].startswith("iwae: its numbers are not finite")
 
 
 def test_what_latents_and_samples_need_is_checked_before_training(small, images):
@@ -285,7 +286,7 @@ def test_chains_that_misbehave_are_reported():
     assert "acceptance is 0.20" in of(0.2, 0.0)["warning"] and "acceptance is 0.97" in of(0.97, 0.0)["warning"]
     assert "diverged" in of(0.65, 0.02)["warning"]
     entry = {"ais": {"warning": "odd"}, "bdmc": {"warning": None}}
-    assert estimate_table.warnings(entry) == ["ais: odd"]
+    assert words.warnings(entry) == ["ais: odd"]
 
 
 def test_both_errors_of_a_bound():
@@ -363,7 +364,7 @@ def evaluate(trained, *overrides):
 
 def test_more_estimates_keep_what_is_known(trained, monkeypatch, capsys):
     before = results_of(trained)
-    monkeypatch.setattr(outcome.Outcome, "_evaluate", None)  # the bound of the whole split is known
+    monkeypatch.setattr(finish.Outcome, "_evaluate", None)  # the bound of the whole split is known
     more = "--config.eval.estimators=('latents','probes')"
     assert evaluate(trained, more, "--config.eval.all_members=False") == 0
     after = results_of(trained)

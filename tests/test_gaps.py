@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from oracles import LinearGaussian
 
-from vae_jax.evaluation.gaps import best_posterior, elbo
+from vae_jax.metrics.inference_gaps import best_posterior, elbo
 
 
 def gaps(oracle, num=5, steps=600):

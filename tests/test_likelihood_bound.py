@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from oracles import LinearGaussian
 
-from vae_jax.evaluation.latents import active_units, unit_activity
-from vae_jax.evaluation.likelihood import bound
+from vae_jax.metrics.active_units import active_units, unit_activity
+from vae_jax.metrics.importance_bound import bound
 from vae_jax.models import draw_batch
 
 KEY = jax.random.key(7)

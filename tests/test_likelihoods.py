@@ -16,7 +16,7 @@ from vae_jax.likelihoods import LIKELIHOODS, bernoulli, gaussian
 from vae_jax.likelihoods.continuous_bernoulli import expectation, log_density, quantile
 from vae_jax.models import make_model
 from vae_jax.objectives import make_loss_fn, make_objective
-from vae_jax.program import make_program
+from vae_jax.training.program import make_program
 
 LEVELS = np.arange(256) / np.float32(255)
 MASSES = ("discretized_logistic", "discretized_logistic_mixture", "categorical")

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from conftest import untrained
 
-from vae_jax import data, latent_pictures, pictures, plots
-from vae_jax.latent_pictures import Scene, on_the_line, on_the_sphere
+from vae_jax import data
+from vae_jax.plots import base, latent_space, member
+from vae_jax.plots.latent_space import Scene, on_the_line, on_the_sphere
 from vae_jax.run import Codes
 
 RNG = np.random.default_rng(0)
@@ -39,7 +40,7 @@ def test_without_a_circle_the_sphere_is_the_line():
 
 
 class Drawn(dict):
-    """What was handed to plots.tiles, by the name of the file."""
+    """What was handed to base.tiles, by the name of the file."""
 
     def __call__(self, path, x, title, style, rows=(), columns=(), **other):
         self[path.stem] = SimpleNamespace(x=x, title=title, rows=list(rows), columns=list(columns), **other)
@@ -47,7 +48,7 @@ class Drawn(dict):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    monkeypatch.setattr(plots, "tiles", made := Drawn())
+    monkeypatch.setattr(base, "tiles", made := Drawn())
     return made
 
 
@@ -55,7 +56,7 @@ def scene(means, prior=True, unit_rate=None):
     """Codes that are decoded to themselves."""
     run = SimpleNamespace(decode=lambda z: z, latent_dim=means.shape[1])
     codes = Codes(means, None, None, np.arange(len(means)))
-    return Scene(run, means[:40] + 100, codes, prior, unit_rate, plots.Look(-5, 5, False), "about")
+    return Scene(run, means[:40] + 100, codes, prior, unit_rate, base.Look(-5, 5, False), "about")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def scene(means, prior=True, unit_rate=None):
 )
 def test_the_path_is_the_one_that_the_title_states(drawn, tmp_path, active, prior, path):
     means = RNG.normal(size=(200, 6)) * (np.arange(6) < active)
-    latent_pictures.interpolation(tmp_path / "interpolation.png", scene(means, prior))
+    latent_space.interpolation(tmp_path / "interpolation.png", scene(means, prior))
     made = drawn["interpolation"]
     assert f"on the {'sphere' if path is on_the_sphere else 'line'}" in made.title.split("\n")[0]
     pairs, steps = len(made.x), made.x.shape[1] - 2
@@ -77,14 +78,14 @@ def test_the_path_is_the_one_that_the_title_states(drawn, tmp_path, active, prio
 
 
 def test_one_example_has_nobody_to_be_interpolated_with(drawn, tmp_path):
-    latent_pictures.interpolation(tmp_path / "x.png", scene(np.ones((1, 3))))
+    latent_space.interpolation(tmp_path / "x.png", scene(np.ones((1, 3))))
     assert not drawn
 
 
 def test_a_traversal_changes_one_unit_a_row_the_largest_kl_first(drawn, tmp_path):
     means = RNG.normal(size=(200, 5)) * [1, 0, 1, 1, 1]
     rate = np.array([0.5, 0.0, 2.0, 1.0, 3.25])
-    latent_pictures.traversal(tmp_path / "traversal.png", scene(means, unit_rate=rate))
+    latent_space.traversal(tmp_path / "traversal.png", scene(means, unit_rate=rate))
     made = drawn["traversal"]
     assert made.rows == [f"z[{u}]  KL {rate[u]:.2f} nats" for u in (4, 2, 3, 0, 1)]
     assert made.columns[0] == "-3" and made.columns[-1] == "+3" and made.columns[5] == "0"
@@ -99,13 +100,13 @@ def test_a_traversal_changes_one_unit_a_row_the_largest_kl_first(drawn, tmp_path
 
 def test_a_traversal_shows_one_unused_unit_not_all(drawn, tmp_path):
     means = RNG.normal(size=(100, 30)) * (np.arange(30) < 2)
-    latent_pictures.traversal(tmp_path / "traversal.png", scene(means, unit_rate=np.linspace(3, 0, 30)))
+    latent_space.traversal(tmp_path / "traversal.png", scene(means, unit_rate=np.linspace(3, 0, 30)))
     assert len(drawn["traversal"].rows) == 3 and "3 of 30 units" in drawn["traversal"].title
 
 
 def test_without_a_prior_units_are_ordered_by_variance_and_span_what_was_seen(drawn, tmp_path):
     means = RNG.normal(size=(500, 3)) * [1, 20, 5]
-    latent_pictures.traversal(tmp_path / "traversal.png", scene(means, prior=False))
+    latent_space.traversal(tmp_path / "traversal.png", scene(means, prior=False))
     made = drawn["traversal"]
     assert [row.split("]")[0] for row in made.rows] == ["z[1", "z[2", "z[0"] and "variance" in made.rows[0]
     for row, unit in zip(made.x, (1, 2, 0), strict=True):
@@ -115,14 +116,14 @@ def test_without_a_prior_units_are_ordered_by_variance_and_span_what_was_seen(dr
 
 def test_the_plane_is_evenly_spaced_in_the_priors_probability(drawn, tmp_path):
     means = RNG.normal(size=(100, 2))
-    latent_pictures.manifold(tmp_path / "manifold.png", scene(means))
+    latent_space.manifold(tmp_path / "manifold.png", scene(means))
     made = drawn["manifold"]
     n = len(made.x)
     shares = [[NormalDist().cdf(v) for v in axis] for axis in (made.x[0, :, 0], made.x[::-1, 0, 1])]
     np.testing.assert_allclose(shares, [(np.arange(n) + 0.5) / n] * 2, atol=1e-9)
     assert np.ptp(made.x[:, :, 0], axis=0).max() == 0 == np.ptp(made.x[:, :, 1], axis=1).max()
     assert made.rows[0] == f"{made.x[0, 0, 1]:.2f}" == made.columns[-1]  # upwards, and to the right
-    latent_pictures.manifold(tmp_path / "manifold.png", scene(means, prior=False))
+    latent_space.manifold(tmp_path / "manifold.png", scene(means, prior=False))
     limits = np.quantile(means, (0.01, 0.99), axis=0)
     np.testing.assert_allclose(drawn["manifold"].x[[-1, 0], [0, -1]], limits)
 
@@ -147,7 +148,7 @@ def test_every_kind_of_data_is_drawn(config, tmp_path, shape, latent_dim, extra)
     if len(shape) == 1:
         config.data.binarize, config.model.likelihood = "none", "gaussian"
     run = untrained(config, dataset, tmp_path)
-    pictures.draw_pictures(run, dataset, tmp_path, "own (array)", entry(latent_dim), [])
+    member.draw_pictures(run, dataset, tmp_path, "own (array)", entry(latent_dim), [])
     files = {path.stem for path in tmp_path.glob("*.png")}
     assert files == ALWAYS | extra
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
@@ -155,7 +156,7 @@ def test_every_kind_of_data_is_drawn(config, tmp_path, shape, latent_dim, extra)
 
 def test_titles_say_what_on_which_data_and_when(config, images, tmp_path, drawn):
     run = untrained(config, images, tmp_path)
-    pictures.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), [])
+    member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), [])
     assert set(drawn) == {"samples", "reconstructions", "interpolation", "traversal"}
     for made in drawn.values():
         assert "blobs (array), epoch 0.1, beta 0.25" in made.title
@@ -171,20 +172,20 @@ def test_titles_say_what_on_which_data_and_when(config, images, tmp_path, drawn)
 def test_a_plain_autoencoder_has_no_prior_in_its_pictures(config, images, tmp_path, drawn):
     run = untrained(config, images, tmp_path)
     nothing = {"epoch": 0.1, "test": {"rate": None, "unit_rate": None, "unit_activity": None}}
-    pictures.draw_pictures(run, images, tmp_path, "blobs (array)", nothing, [])
+    member.draw_pictures(run, images, tmp_path, "blobs (array)", nothing, [])
     assert drawn["samples"].title.startswith("Decoded draws from a Gaussian fitted to the training codes")
     assert "on the line" in drawn["interpolation"].title and "by variance" in drawn["traversal"].title
     assert not any("beta" in made.title for made in drawn.values())
     assert not (tmp_path / "rates.png").exists()
     drawn.clear()
     run.model = run.model._replace(sample_prior=None)
-    pictures.draw_pictures(run, images, tmp_path, "blobs (array)", nothing, [])
+    member.draw_pictures(run, images, tmp_path, "blobs (array)", nothing, [])
     assert set(drawn) == {"reconstructions", "interpolation", "traversal"}
 
 
 def test_the_prior_of_a_model_of_ones_own_is_not_known(config, images, tmp_path, drawn):
     run = untrained(config, images, tmp_path)
-    pictures.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
+    member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
     assert "on the line" in drawn["interpolation"].title and "quantile" in drawn["traversal"].title
 
 
@@ -192,7 +193,7 @@ def test_the_prior_of_a_model_of_ones_own_is_not_known(config, images, tmp_path,
 def test_few_test_examples_are_enough(config, images, tmp_path, drawn, num):
     few = images._replace(test=images.test._replace(rows=images.test.rows[:num]))
     run = untrained(config, few, tmp_path)
-    pictures.draw_pictures(run, few, tmp_path, "blobs (array)", entry(3), [])
+    member.draw_pictures(run, few, tmp_path, "blobs (array)", entry(3), [])
     assert drawn["reconstructions"].x.shape[:2] == (3, num)
     assert ("interpolation" in drawn) == (num > 1) and (tmp_path / "latents.png").exists()
 
@@ -200,5 +201,5 @@ def test_few_test_examples_are_enough(config, images, tmp_path, drawn, num):
 def test_a_posterior_without_means_has_no_pictures_of_codes(config, images, tmp_path, drawn):
     run = untrained(config, images, tmp_path)
     run.encode = lambda x: (x,)
-    pictures.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
+    member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
     assert set(drawn) == {"samples", "reconstructions"} and (tmp_path / "rates.png").exists()

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import population
 from vae_jax.config import check
-from vae_jax.program import make_program
-from vae_jax.train import catch_signals, fit
-from vae_jax.writers import read_rows
+from vae_jax.parallel import population
+from vae_jax.training.loop import fit
+from vae_jax.training.program import make_program
+from vae_jax.training.signals import catch_signals
+from vae_jax.workdir.rows import read_rows
 
 
 def program(config, members):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vae_jax.errors import UserError
-from vae_jax.evaluation.probes import linear_probe, nearest_neighbours
+from vae_jax.metrics.label_probes import linear_probe, nearest_neighbours
 
 PROBES = [linear_probe, nearest_neighbours]
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread, imsave
 
-from vae_jax import captions, main, page, report, writers
+from vae_jax import main
 from vae_jax.config import check, default
 from vae_jax.errors import UserError
+from vae_jax.report import captions, markup, page
+from vae_jax.workdir import files
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 SUBSET = {"name": "mnist", "source": "embedded", "num_train": 4000, "num_valid": 500, "num_test": 500}
@@ -38,18 +40,18 @@ def write(workdir, members, pictures=("samples", "curves"), data=DATA, config=No
     config = check(config or default())
     stored = {"config": config.to_dict(), "dataset": data, "own": [], "init_from": None}
     stored |= {"versions": {"jax": "0.10.2"}, "devices": {"kind": "cpu", "count": 8, "cpu_threads": 2}}
-    writers.write_json(workdir / "config.json", stored | {k: v for k, v in other.items() if k in stored})
+    files.write_json(workdir / "config.json", stored | {k: v for k, v in other.items() if k in stored})
     best = min((m for m in members if m["diverged_at"] is None), key=lambda m: m["valid"]["nll"] or 0)["member"]
     results = {"dataset": data, "step": 1234, "epoch": 30.85, "wall_time_s": 319.4, "examples_per_s": 17345.6}
     results |= {"complete": True, "eval": {"params": "last", "seed": 0, "nll_samples": 321}, "best_member": best}
     results |= {"best_command": "python3 -m vae_jax.main --best", "members": members}
     results["evaluation"] = []
-    writers.write_json(workdir / "results.json", results | {k: v for k, v in other.items() if k in results})
+    files.write_json(workdir / "results.json", results | {k: v for k, v in other.items() if k in results})
     folder = workdir if len(members) == 1 else workdir / "members" / str(best)
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(pictures):
         imsave(folder / f"{name}.png", np.random.default_rng(i).uniform(size=(60, 90, 3)), dpi=200)
-    return report.write(workdir).read_text()
+    return page.write(workdir).read_text()
 
 
 def test_estimates_stand_in_a_table_of_their_own_with_their_warnings(tmp_path):
@@ -86,7 +88,7 @@ class Reader(html.parser.HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.elements.append((name, dict(attributes)))
-        if name not in page.VOID:
+        if name not in markup.VOID:
             self.open.append((name, dict(attributes).get("class")))
 
     def handle_endtag(self, name):
@@ -198,7 +200,7 @@ def test_the_same_files_give_the_same_page_and_unfinished_training_is_said(tmp_p
     assert write(tmp_path, [member()]) == write(tmp_path, [member()])
     assert "Training is not complete" in Reader(write(tmp_path, [member()], complete=False)).red
     with pytest.raises(UserError, match="no results to report on"):
-        report.write(tmp_path / "nothing")
+        page.write(tmp_path / "nothing")
 
 
 def test_a_command_makes_it_anew(tmp_path, capsys):
@@ -212,7 +214,7 @@ def test_a_command_makes_it_anew(tmp_path, capsys):
 
 def test_lists_of_numbers_stay_on_one_line():
     value = {"a": [1.5, None, 2], "b": [{"c": [3, 4]}], "d": [[1, 2], [3]], "e": ["x ] [ y", "p\nq"], "f": []}
-    text = writers.pretty(value)
+    text = files.pretty(value)
     assert json.loads(text) == value
     assert '"a": [1.5, null, 2]' in text and '"c": [3, 4]' in text and "    [1, 2]," in text
 
@@ -274,7 +276,7 @@ def test_a_broken_page_is_noticed(tmp_path, policy):
     text = write(tmp_path, [member()]).replace("<main>", '<main><img src="data:image/png;base64,AAAA">')
     text = text.replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main><script>undefined_name()</script>')
     if not policy:
-        text = text.replace(page.render(page.POLICY), "default-src * data: 'unsafe-inline'")
+        text = text.replace(markup.render(markup.POLICY), "default-src * data: 'unsafe-inline'")
     says, console, _ = browse(tmp_path, text)
     assert says["decoded"] == says["images"] - 2
     assert any("undefined_name" in line for line in console)

@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax import data, features
+from vae_jax import data
 from vae_jax.errors import UserError
-from vae_jax.evaluation.samples import frechet, neighbourhood
+from vae_jax.estimators import features
+from vae_jax.metrics.sample_quality import frechet, neighbourhood
 
 
 def normal(num, dim=2, seed=0):

@@ -3,10 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import optim, rng
+from vae_jax import rng
 from vae_jax.config import default
-from vae_jax.program import make_program
-from vae_jax.step import binarize
+from vae_jax.optim import optimizers, schedules
+from vae_jax.training.program import make_program
+from vae_jax.training.step import binarize
 
 X = np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8)
 
@@ -34,14 +35,14 @@ def hypers(**values):
 )
 def test_learning_rate_decays_to_its_fraction_and_stays(config, decay, expected):
     config.train.lr_decay, config.train.schedule_epochs = decay, 10.0
-    at = optim.make_schedule(config.train, steps_per_epoch=10.0)
+    at = schedules.make_schedule(config.train, steps_per_epoch=10.0)
     found = [at(hypers(), step)["learning_rate"] for step in (0, 50, 100, 1000)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_warm_ups_rise_linearly_from_the_first_step(config):
     config.train.lr_decay, config.train.schedule_epochs = "constant", 10.0
-    at = optim.make_schedule(config.train, steps_per_epoch=10.0)
+    at = schedules.make_schedule(config.train, steps_per_epoch=10.0)
     values = [at(hypers(lr_warmup_epochs=1.0, beta_warmup_epochs=2.0), step) for step in (0, 4, 9, 10, 19, 500)]
     np.testing.assert_allclose([v["learning_rate"] for v in values], [0.2, 1.0, 2.0, 2.0, 2.0, 2.0], rtol=1e-6)
     np.testing.assert_allclose([v["beta"] for v in values], [0.15, 0.75, 1.5, 1.65, 3.0, 3.0], rtol=1e-6)
@@ -63,7 +64,7 @@ def test_binarize_modes():
 
 def test_gradients_are_clipped_to_the_global_norm(config):
     config.train.optimizer = "sgd"
-    tx = optim.make_tx(config.train)(hypers(clip_norm=1.0, learning_rate=0.1))
+    tx = optimizers.make_tx(config.train)(hypers(clip_norm=1.0, learning_rate=0.1))
     grads = {"a": jnp.array([30.0, 40.0]), "b": jnp.zeros(1)}
     updates, _ = tx.update(grads, tx.init(grads), grads)
     np.testing.assert_allclose(updates["a"], -0.1 * np.array([0.6, 0.8]), rtol=1e-5)
@@ -138,7 +139,7 @@ def test_no_key_is_used_twice(config):
 
 def test_cosine_is_a_cosine(config):
     config.train.schedule_epochs = 10.0
-    at = optim.make_schedule(config.train, steps_per_epoch=10.0)
+    at = schedules.make_schedule(config.train, steps_per_epoch=10.0)
     expected = 2.0 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi / 4)))
     np.testing.assert_allclose(at(hypers(), 25)["learning_rate"], expected, rtol=1e-6)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vae_jax import main, sweep
-from vae_jax.config import as_command, check, default, single
+from vae_jax import main
+from vae_jax.config import as_command, check, default, single, sweep
 from vae_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]

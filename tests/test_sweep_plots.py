@@ -6,7 +6,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.patches import Rectangle
 
-from vae_jax import plots, sweep_plots
+from vae_jax.plots import base, sweep
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -47,13 +47,13 @@ SWEEPS = {
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that are made."""
-    made, make = [], plots._figure
+    made, make = [], base._figure
 
     def record(*args):
         made.append(make(*args))
         return made[-1]
 
-    monkeypatch.setattr(plots, "_figure", record)
+    monkeypatch.setattr(base, "_figure", record)
     return made
 
 
@@ -72,7 +72,7 @@ def rings(axis):
     return [np.asarray(c.get_offsets())[0].tolist() for c in found]
 
 
-@pytest.mark.parametrize("draw", [sweep_plots.rate_distortion, sweep_plots.heat_maps])
+@pytest.mark.parametrize("draw", [sweep.rate_distortion, sweep.heat_maps])
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_kind_of_sweep_is_drawn_without_a_warning(tmp_path, draw, name):
     draw(tmp_path / "x.png", SWEEPS[name], name)
@@ -81,7 +81,7 @@ def test_every_kind_of_sweep_is_drawn_without_a_warning(tmp_path, draw, name):
 
 def test_rate_distortion_has_a_point_per_member_lines_of_means_and_the_best_ringed(tmp_path, figures):
     members = SWEEPS["beta x latent_dim x seed"]
-    sweep_plots.rate_distortion(tmp_path / "x.png", members, "a title")
+    sweep.rate_distortion(tmp_path / "x.png", members, "a title")
     figure, axes = figures[0]
     whole = axes[0, 0]
     expected = [[m["test"]["rate"], m["test"]["distortion"]] for m in members]
@@ -98,7 +98,7 @@ def test_rate_distortion_has_a_point_per_member_lines_of_means_and_the_best_ring
 
 
 def test_lines_of_equal_elbo_are_where_they_say(tmp_path, figures):
-    sweep_plots.rate_distortion(tmp_path / "x.png", SWEEPS["beta x latent_dim x seed"], "")
+    sweep.rate_distortion(tmp_path / "x.png", SWEEPS["beta x latent_dim x seed"], "")
     axis = figures[0][1][0, 0]
     labels = [text for text in axis.texts if text.get_text().startswith("ELBO")]
     assert len(labels) >= 3
@@ -111,7 +111,7 @@ def test_lines_of_equal_elbo_are_where_they_say(tmp_path, figures):
 def test_rate_distortion_marks_and_names_the_diverged_and_leaves_them_out_of_the_means(tmp_path, figures):
     members = SWEEPS["diverged"]
     members[1]["test"] = members[1]["test"] | {"distortion": 1e9}
-    sweep_plots.rate_distortion(tmp_path / "x.png", members, "")
+    sweep.rate_distortion(tmp_path / "x.png", members, "")
     figure, axes = figures[0]
     assert len(points(axes[0, 0])) == 4 and axes[0, 0].get_ylim()[1] < 200, "a diverged member sets no limit"
     crosses = [line for line in axes[0, 0].lines if line.get_marker() == "x" and len(line.get_xdata())]
@@ -121,16 +121,16 @@ def test_rate_distortion_marks_and_names_the_diverged_and_leaves_them_out_of_the
 
 
 def test_colours_are_by_the_logarithm_beyond_a_decade_unless_there_is_a_zero():
-    np.testing.assert_allclose(sweep_plots._places([0.1, 1.0, 100.0], "hypers.beta"), [-1, 0, 2])
-    np.testing.assert_allclose(sweep_plots._places([1, 2, 10], "hypers.beta"), [1, 2, 10])
-    np.testing.assert_allclose(sweep_plots._places([0, 0.01, 1], "hypers.beta"), [0, 1, 2])
-    np.testing.assert_allclose(sweep_plots._places(["b", "a"], "model.encoder"), [0, 1])
-    np.testing.assert_allclose(sweep_plots._places([1, 1000, 1001], "hypers.seed"), [0, 1, 2])
+    np.testing.assert_allclose(sweep._places([0.1, 1.0, 100.0], "hypers.beta"), [-1, 0, 2])
+    np.testing.assert_allclose(sweep._places([1, 2, 10], "hypers.beta"), [1, 2, 10])
+    np.testing.assert_allclose(sweep._places([0, 0.01, 1], "hypers.beta"), [0, 1, 2])
+    np.testing.assert_allclose(sweep._places(["b", "a"], "model.encoder"), [0, 1])
+    np.testing.assert_allclose(sweep._places([1, 1000, 1001], "hypers.seed"), [0, 1, 2])
 
 
 def test_heat_maps_hold_the_numbers_say_what_is_better_and_outline_the_best(tmp_path, figures):
     members = SWEEPS["beta x latent_dim x seed"]
-    sweep_plots.heat_maps(tmp_path / "x.png", members, "a title")
+    sweep.heat_maps(tmp_path / "x.png", members, "a title")
     figure, axes = figures[0]
     assert [axis.get_title().rpartition(": ")[2] for axis in axes.flat] == [
         "lower is better",
@@ -156,14 +156,14 @@ def test_heat_maps_leave_empty_cells_blank_and_mark_the_diverged(tmp_path, figur
         member(1, beta=2.0, latent_dim=4),
         member(2, 5, beta=2.0, latent_dim=2),
     ]
-    sweep_plots.heat_maps(tmp_path / "x.png", members, "")
+    sweep.heat_maps(tmp_path / "x.png", members, "")
     axis = figures[0][1][0, 0]
     assert np.ma.getmaskarray(axis.images[0].get_array()).tolist() == [[False, True], [True, False]]
     assert texts(axis) == ["132.00", "diverged", "×1", "117.00"]
 
 
 def test_one_axis_gives_curves_with_every_member(tmp_path, figures):
-    sweep_plots.heat_maps(tmp_path / "x.png", SWEEPS["latent_dim"], "")
+    sweep.heat_maps(tmp_path / "x.png", SWEEPS["latent_dim"], "")
     axis = figures[0][1][1, 0]
     assert len(points(axis)) == 6 and len(rings(axis)) == 1
     assert any(np.allclose(line.get_ydata(), [15.05] * 3) for line in axis.lines if len(line.get_ydata()) == 3)
@@ -172,7 +172,7 @@ def test_one_axis_gives_curves_with_every_member(tmp_path, figures):
 
 
 def test_seeds_alone_give_their_mean_and_spread(tmp_path, figures):
-    sweep_plots.heat_maps(tmp_path / "x.png", SWEEPS["seed"], "")
+    sweep.heat_maps(tmp_path / "x.png", SWEEPS["seed"], "")
     assert figures[0][1][1, 0].get_title().endswith("(15.10 ± 0.10)")
 
 
@@ -180,7 +180,7 @@ def test_seeds_alone_give_their_mean_and_spread(tmp_path, figures):
 def test_strips_have_a_row_per_member_in_order(tmp_path, figures, shape):
     members = grid((1,), beta=(1.0, 4.0), latent_dim=(2, 8))
     images = np.random.default_rng(0).uniform(size=(4, 3, *shape))
-    sweep_plots.strips(tmp_path / "x.png", members, images, "")
+    sweep.strips(tmp_path / "x.png", members, images, "")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     axes = figures[0][1]
     labels = ["beta 1, latent_dim 2", "beta 1, latent_dim 8", "beta 4, latent_dim 2", "beta 4, latent_dim 8"]
@@ -196,7 +196,7 @@ def test_strips_have_a_row_per_member_in_order(tmp_path, figures, shape):
 
 def test_many_strips_are_cut_evenly_and_the_title_says_so(tmp_path, figures):
     members = grid(beta=tuple(float(i) for i in range(1, 71)))
-    sweep_plots.strips(tmp_path / "x.png", members, np.zeros((70, 1, 2, 2, 1)), "samples")
+    sweep.strips(tmp_path / "x.png", members, np.zeros((70, 1, 2, 2, 1)), "samples")
     figure, axes = figures[0]
     assert axes.shape == (32, 2) and figure.get_suptitle() == "samples\n64 of 70 members, evenly picked"
     assert texts(axes[0, 0]) == ["beta 1 (best)"] and texts(axes[31, 1]) == ["beta 70"]

@@ -14,12 +14,15 @@ import pytest
 from test_train import stop_after
 
 import vae_jax
-from vae_jax import checkpoints, outcome, population, program, sharding, sweep
-from vae_jax.config import check, single
+from vae_jax.config import check, single, sweep
 from vae_jax.data import stream
 from vae_jax.errors import UserError
+from vae_jax.parallel import devices, population
+from vae_jax.report import finish
+from vae_jax.training import program
 from vae_jax.types import TrainState
-from vae_jax.writers import read_rows
+from vae_jax.workdir import checkpoints
+from vae_jax.workdir.rows import read_rows
 
 loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
@@ -149,9 +152,9 @@ def test_a_part_that_was_evaluated_is_not_evaluated_again(finished, config, tmp_
     partly = results(tmp_path / "sweep")
     assert not partly["complete"] and [m["member"] for m in partly["members"]] == [0, 1, 2, 3]
     evaluated = []
-    original = outcome.Outcome._evaluate
+    original = finish.Outcome._evaluate
     monkeypatch.setattr(
-        outcome.Outcome,
+        finish.Outcome,
         "_evaluate",
         lambda self, p, params: evaluated.extend(p.members) or original(self, p, params),
     )
@@ -304,9 +307,9 @@ def test_evaluating_a_sweep_again_loses_nothing_when_it_is_interrupted(finished,
     config.eval.nll_samples = 20
     before = results(straight)
     with monkeypatch.context() as patch:
-        done, evaluate = [], outcome.Outcome._evaluate
+        done, evaluate = [], finish.Outcome._evaluate
         patch.setattr(
-            outcome.Outcome,
+            finish.Outcome,
             "_evaluate",
             lambda self, *args: evaluate(self, *args) if not done.append(1) and len(done) < 2 else 1 / 0,
         )
@@ -333,14 +336,14 @@ def a_program(config, num_members):
 def chunk_on(devices, config, images, num_members, steps=5):
     """(result of a chunk, the text of its compiled program)."""
     many = a_program(config, num_members)
-    mesh = sharding.make_mesh(num_members, config.train.batch_size, devices)
-    state, hypers = loop.initial_state(many, mesh=mesh), sharding.place(mesh, many.hypers, "member")
-    store = sharding.place(mesh, stream.store(images.train))
+    mesh = devices.make_mesh(num_members, config.train.batch_size, devices)
+    state, hypers = loop.initial_state(many, mesh=mesh), devices.place(mesh, many.hypers, "member")
+    store = devices.place(mesh, stream.store(images.train))
     bounds = [(0, steps)]
     ((_, index),) = stream.chunks(
         images.train, bounds=bounds, batch_size=config.train.batch_size, seed=0, resident=True
     )
-    arguments = state, hypers, store, sharding.place(mesh, index, None, "data")
+    arguments = state, hypers, store, devices.place(mesh, index, None, "data")
     train_chunk = loop.make_train_chunk(many, mesh)
     text = train_chunk.lower(*arguments).compile().as_text()
     return mesh, train_chunk(*arguments), text
@@ -377,10 +380,12 @@ def test_a_sweep_begun_on_some_devices_goes_on_on_others(plain, images, tmp_path
     states = {}
     for workdir, plan in ((straight, [(1, None)]), (moved, [(first, 3), (then, None)])):
         workdir.mkdir()
-        for devices, chunks in plan:
+        for num_devices, chunks in plan:
             with monkeypatch.context() as patch, loop.catch_signals() as stop:
                 patch.setattr(
-                    sharding, "make_mesh", lambda n, b, d=None, k=devices: conftest._make_mesh(n, b, jax.devices()[:k])
+                    devices,
+                    "make_mesh",
+                    lambda n, b, d=None, k=num_devices: conftest._make_mesh(n, b, jax.devices()[:k]),
                 )
                 if chunks:
                     stop_after(patch, chunks)
@@ -438,7 +443,7 @@ def test_equal_parts_fit_into_the_memory_of_their_devices(plain, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     size = vae_jax.api._max_members([many])
     parts = sweep.equal_parts(list(range(37)), size)
-    assert len(parts[0]) / sharding.member_axis(len(parts[0]), 4) <= 5 and len(parts) == 4
+    assert len(parts[0]) / devices.member_axis(len(parts[0]), 4) <= 5 and len(parts) == 4
 
 
 def test_what_a_member_needs_of_the_memory_grows_with_the_model(plain):

@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from vae_jax import sweep_table as table
 from vae_jax.errors import UserError
+from vae_jax.plots import pivot
+from vae_jax.report import sweep_table as table
+from vae_jax.workdir import ranking
 
 
 def member(number, nll, diverged_at=None, elbo=-100.0, **swept):
@@ -34,70 +36,71 @@ def swept(**fields):
 
 
 def test_axes_are_latent_dim_by_beta_and_never_the_seed_of_a_larger_sweep():
-    assert table.axes(grid()) == (["hypers.latent_dim", "hypers.beta"], ["hypers.seed"])
-    assert table.axes(swept(seed=1)) == (["hypers.seed"], [])
-    assert table.axes(swept(seed=1, beta=1.0)) == (["hypers.beta"], ["hypers.seed"])
-    assert table.axes(swept(latent_dim=2)) == (["hypers.latent_dim"], [])
-    assert table.axes(swept(latent_dim=2, learning_rate=0.1)) == (["hypers.latent_dim", "hypers.learning_rate"], [])
-    assert table.axes(swept(learning_rate=0.1, seed=0, hidden=[2], beta=1.0, latent_dim=2)) == (
+    assert pivot.axes(grid()) == (["hypers.latent_dim", "hypers.beta"], ["hypers.seed"])
+    assert pivot.axes(swept(seed=1)) == (["hypers.seed"], [])
+    assert pivot.axes(swept(seed=1, beta=1.0)) == (["hypers.beta"], ["hypers.seed"])
+    assert pivot.axes(swept(latent_dim=2)) == (["hypers.latent_dim"], [])
+    assert pivot.axes(swept(latent_dim=2, learning_rate=0.1)) == (["hypers.latent_dim", "hypers.learning_rate"], [])
+    assert pivot.axes(swept(learning_rate=0.1, seed=0, hidden=[2], beta=1.0, latent_dim=2)) == (
         ["hypers.latent_dim", "hypers.beta"],
         ["hypers.learning_rate", "hypers.seed", "model.hidden"],
     )
-    assert table.axes(swept(learning_rate=0.1, free_bits=0.0, hidden=[2])) == (
+    assert pivot.axes(swept(learning_rate=0.1, free_bits=0.0, hidden=[2])) == (
         ["hypers.free_bits", "hypers.learning_rate"],
         ["model.hidden"],
     )
-    assert table.axes(swept()) == ([], [])
+    assert pivot.axes(swept()) == ([], [])
 
 
 def test_cells_are_means_and_sample_deviations_without_the_diverged():
-    cells = table.cells(grid(), "test", "nll")
+    cells = pivot.cells(grid(), "test", "nll")
     assert (cells.row, cells.column) == ("hypers.latent_dim", "hypers.beta")
     assert (cells.rows, cells.columns) == ([2, 8], [0.5, 4.0])
     np.testing.assert_allclose(cells.mean, [[95.5, 90.5], [112.0, 101.0]])
     np.testing.assert_allclose(cells.sd, [[math.nan, math.sqrt(0.5)], [math.sqrt(8.0), math.sqrt(2.0)]])
     assert cells.count.tolist() == [[1, 2], [2, 2]] and cells.diverged.tolist() == [[1, 0], [0, 0]]
     assert cells.index(grid()[3]) == (0, 1)
-    assert table.cells(grid(), "valid", "nll").mean[0, 0] == 94.5
+    assert pivot.cells(grid(), "valid", "nll").mean[0, 0] == 94.5
 
 
 def test_cells_of_a_zip_sweep_of_words_of_tuples_and_of_missing_numbers():
     zipped = [member(0, 5.0, beta=1.0, latent_dim=2), member(1, 3.0, beta=2.0, latent_dim=8)]
-    cells = table.cells(zipped, "test", "nll")
+    cells = pivot.cells(zipped, "test", "nll")
     np.testing.assert_array_equal(cells.mean, [[5.0, math.nan], [math.nan, 3.0]])
     assert cells.count.tolist() == [[1, 0], [0, 1]]
     words = [member(i, float(i), encoder=e, hidden=h) for i, (e, h) in enumerate([("mlp", [9, 9]), ("conv", [4])])]
-    cells = table.cells(words, "test", "nll")
+    cells = pivot.cells(words, "test", "nll")
     assert cells.columns == ["mlp", "conv"] and cells.rows == [(9, 9), (4,)]
-    cells = table.cells([member(0, None, beta=1.0), member(1, 3.0, beta=1.0)], "test", "nll")
+    cells = pivot.cells([member(0, None, beta=1.0), member(1, 3.0, beta=1.0)], "test", "nll")
     assert cells.mean.tolist() == [[3.0]] and cells.count.tolist() == [[1]] and cells.columns == [None]
 
 
 def test_the_best_is_chosen_by_validation_among_those_that_finished():
-    assert table.best(grid()) == 3
+    assert ranking.best(grid()) == 3
     members = grid()
     members[0]["valid"]["nll"] = 50.0
-    assert table.best(members) == 0, "test numbers do not choose"
+    assert ranking.best(members) == 0, "test numbers do not choose"
     members[5]["valid"]["nll"] = 50.0
-    assert table.best(members) == 0, "the first of equals"
+    assert ranking.best(members) == 0, "the first of equals"
     elbos = [member(i + 10, None, elbo=elbo, beta=float(i)) for i, elbo in enumerate((-9.0, -7.0, -8.0))]
-    assert table.best(elbos) == 11
-    assert table.best(grid(), "elbo") == 0
-    assert table.best([member(0, 1.0, diverged_at=3, beta=1.0)]) is None
+    assert ranking.best(elbos) == 11
+    assert ranking.best(grid(), "elbo") == 0
+    assert ranking.best([member(0, 1.0, diverged_at=3, beta=1.0)]) is None
     autoencoders = [member(i, None, elbo=None, beta=float(i)) for i in range(3)]
     for each, distortion in zip(autoencoders, (7.0, 5.0, 6.0), strict=True):
         each["valid"]["distortion"] = distortion
-    assert table.best(autoencoders) == 1
+    assert ranking.best(autoencoders) == 1
     autoencoders[1]["valid"]["distortion"] = autoencoders[2]["valid"]["distortion"] = None
-    assert table.best(autoencoders) == 0 and table.best(autoencoders[1:]) is None
+    assert ranking.best(autoencoders) == 0 and ranking.best(autoencoders[1:]) is None
 
 
 def test_labels():
-    assert table.label(grid()[0]) == "beta 4, latent_dim 8, seed 0"
+    assert ranking.label(grid()[0]) == "beta 4, latent_dim 8, seed 0"
     assert (
-        table.label(swept(learning_rate=3e-4, hidden=[200, 200])[0]) == "learning_rate 0.0003, model.hidden (200, 200)"
+        ranking.label(swept(learning_rate=3e-4, hidden=[200, 200])[0])
+        == "learning_rate 0.0003, model.hidden (200, 200)"
     )
-    assert table.label(swept(beta=float(np.float32(0.1)))[0]) == "beta 0.1"
+    assert ranking.label(swept(beta=float(np.float32(0.1)))[0]) == "beta 0.1"
 
 
 def test_csv_holds_every_member_and_every_digit(tmp_path):

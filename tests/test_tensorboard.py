@@ -9,9 +9,9 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin_data
 
 import vae_jax
-from vae_jax import outcome
 from vae_jax.errors import UserError
-from vae_jax.writers import read_rows
+from vae_jax.report import finish
+from vae_jax.workdir.rows import read_rows
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def drawn(monkeypatch):
             (self.workdir / "members" / "1").mkdir(parents=True, exist_ok=True)
             Image.new("L", (3, 2)).save(self.workdir / "members" / "1" / "curves.png")
 
-    monkeypatch.setattr(outcome.Outcome, "_draw", draw)
+    monkeypatch.setattr(finish.Outcome, "_draw", draw)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import vae_jax
-from vae_jax import checkpoints, sharding
 from vae_jax.config import check
 from vae_jax.data import scan, stream
 from vae_jax.errors import UserError
-from vae_jax.program import make_program
+from vae_jax.training.program import make_program
 from vae_jax.types import Objective
+from vae_jax.workdir import checkpoints
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
 loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
@@ -116,7 +116,7 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
 
 def test_results_are_those_of_numpy(finished):
     run, _, images = finished
-    from vae_jax.evaluate import make_evaluate
+    from vae_jax.training.evaluation import make_evaluate
 
     program = make_program(run.config, np.zeros((6, 5, 1)), 200)
     params = jax.tree.map(lambda a: a[None], run.params)
@@ -241,7 +241,7 @@ def test_evaluating_again_with_other_settings(finished, config, images, tmp_path
 
 def test_evaluation_depends_on_no_block_size(finished, config, images):
     run, _, _ = finished
-    from vae_jax.evaluate import make_evaluate
+    from vae_jax.training.evaluation import make_evaluate
 
     bounds = []
     for batch_size, samples_per_step in ((100, 50), (7, 3), (60, 20)):
@@ -278,7 +278,7 @@ def test_streamed_data_gives_the_same_bits_as_resident(finished, config, images,
 
 def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):
     traces = []
-    from vae_jax import program
+    from vae_jax.training import program
 
     original = program.make_steps
 
@@ -299,13 +299,13 @@ def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):
 
 def chunk_on(devices, config, images):
     program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
-    mesh = sharding.make_mesh(1, config.train.batch_size, devices)
+    mesh = devices.make_mesh(1, config.train.batch_size, devices)
     assert mesh.size == len(devices)
-    state = sharding.place(mesh, loop.initial_state(program), "member")
-    store = sharding.place(mesh, stream.store(images.train))
+    state = devices.place(mesh, loop.initial_state(program), "member")
+    store = devices.place(mesh, stream.store(images.train))
     ((_, index),) = stream.chunks(images.train, bounds=[(0, 20)], batch_size=24, seed=0, resident=True)
     train_chunk = loop.make_train_chunk(program, mesh)
-    return train_chunk(state, program.hypers, store, sharding.place(mesh, index, None, "data"))
+    return train_chunk(state, program.hypers, store, devices.place(mesh, index, None, "data"))
 
 
 def test_eight_devices_give_the_numbers_of_one(config, images):

@@ -8,14 +8,16 @@ import pytest
 
 import vae_jax
 from vae_jax import config as settings
-from vae_jax import optim, population, sharding
 from vae_jax.config import default
 from vae_jax.errors import UserError
 from vae_jax.objectives import make_objective
-from vae_jax.program import make_program
-from vae_jax.train import initial_state, make_train_chunk
+from vae_jax.optim import optimizers, schedules
+from vae_jax.parallel import devices, population
+from vae_jax.training.loop import initial_state, make_train_chunk
+from vae_jax.training.program import make_program
 from vae_jax.types import Draw
-from vae_jax.writers import read_json, read_rows
+from vae_jax.workdir.files import read_json
+from vae_jax.workdir.rows import read_rows
 
 STORE = np.random.default_rng(0).integers(0, 256, (64, 16), dtype=np.uint8)
 
@@ -28,7 +30,7 @@ def trained(config, steps=3):
     """(program, states after 0, 1, ... steps) of a tiny model, one step per call."""
     config.model.hidden, config.hypers.latent_dim, config.train.batch_size = (8,), 2, 16
     program = make_program(settings.check(config), np.full((4, 4, 1), 0.4, np.float32), 64)
-    mesh = sharding.make_mesh(1, 16, jax.devices()[:1])
+    mesh = devices.make_mesh(1, 16, jax.devices()[:1])
     chunk, states = make_train_chunk(program, mesh), []
     state = initial_state(program, None, mesh)
     for t in range(steps):
@@ -41,13 +43,13 @@ def trained(config, steps=3):
 def test_beta_rises_once_or_in_every_cycle():
     config, hypers = default().train, hypers_of(beta=2.0, beta_warmup_epochs=2.0, beta_cycle_epochs=5.0)
     config.schedule_epochs = 20.0
-    linear = optim.make_schedule(config, 10.0)
+    linear = schedules.make_schedule(config, 10.0)
     assert [float(linear(hypers, t)["beta"]) for t in (0, 9, 19, 55)] == pytest.approx([0.1, 1.0, 2.0, 2.0])
     config.beta_schedule = "cyclic"
-    cyclic = optim.make_schedule(config, 10.0)
+    cyclic = schedules.make_schedule(config, 10.0)
     values = [float(cyclic(hypers, t)["beta"]) for t in (0, 9, 19, 49, 50, 59, 69, 99)]
     assert values == pytest.approx([0.1, 1.0, 2.0, 2.0, 0.1, 1.0, 2.0, 2.0])
-    reached = [bool(optim.beta_is_reached(config, hypers, t, 10.0)) for t in (19, 20, 49, 50, 69, 70)]
+    reached = [bool(schedules.beta_is_reached(config, hypers, t, 10.0)) for t in (19, 20, 49, 50, 69, 70)]
     assert reached == [False, True, True, False, False, True]
 
 
@@ -55,7 +57,7 @@ def test_capacity_rises_and_the_rate_is_drawn_to_it_from_both_sides():
     config = default()
     hypers = hypers_of(capacity=8.0, capacity_warmup_epochs=4.0)
     config.train.schedule_epochs = 20.0
-    at = optim.make_schedule(config.train, 10.0)
+    at = schedules.make_schedule(config.train, 10.0)
     assert [float(at(hypers, t)["capacity"]) for t in (0, 19, 39, 99)] == pytest.approx([0.2, 4.0, 8.0, 8.0])
     config.objective.name = "capacity"
     loss = make_objective(config.objective).loss
@@ -83,7 +85,7 @@ def test_free_bits_are_per_unit_of_the_batch_mean():
     np.testing.assert_allclose(gradient, np.broadcast_to([0.0, 1.0, 0.0], rates.shape))
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_is_the_one_of_its_name(name):
     hypers = hypers_of(learning_rate=0.1, weight_decay=0.3, clip_norm=1e6)
     config = default().train
@@ -91,7 +93,7 @@ def test_every_optimizer_is_the_one_of_its_name(name):
     extra = {"adamw": {"weight_decay": 0.3}, "lion": {"weight_decay": 0.3}, "sgd": {"momentum": 0.9}}.get(name, {})
     params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([0.3, 5.0])}
     found = []
-    for tx in (optim.make_tx(config)(hypers), getattr(optax, name)(0.1, **extra)):
+    for tx in (optimizers.make_tx(config)(hypers), getattr(optax, name)(0.1, **extra)):
         moved, state = params, tx.init(params)
         for _ in range(3):
             updates, state = tx.update(grads, state, moved)
@@ -105,7 +107,7 @@ def test_a_running_statistic_moves_by_itself_and_unclipped():
     config.optimizer = "sgd"
     params = {"w": jnp.array([2.0]), "theta": {"statistics": {"variance": jnp.array([4.0])}}}
     grads = {"w": jnp.array([30.0]), "theta": {"statistics": {"variance": jnp.array([4.0 - 10.0])}}}
-    tx = optim.make_tx(config)(hypers)
+    tx = optimizers.make_tx(config)(hypers)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], [-0.5 * 1e-3], rtol=1e-5)
     np.testing.assert_allclose(updates["theta"]["statistics"]["variance"], [0.01 * 6.0], rtol=1e-5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.evaluation import weights
+from vae_jax.metrics import importance_weights as weights
 
 
 def stream(log_w, step):

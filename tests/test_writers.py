@@ -3,8 +3,9 @@ import json
 import pytest
 
 from vae_jax.errors import UserError
-from vae_jax.record import FREE
-from vae_jax.writers import Rows, finite, read_rows, write_json
+from vae_jax.workdir.files import finite, write_json
+from vae_jax.workdir.record import FREE
+from vae_jax.workdir.rows import Rows, read_rows
 
 
 def test_rows_are_cut_back_to_the_step_and_appended_to(tmp_path):

@@ -7,17 +7,29 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from vae_jax import checkpoints, estimators, population, record, sharding, sweep, tensorboard, writers
 from vae_jax import config as settings
+from vae_jax import estimators
+from vae_jax.config import sweep
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
-from vae_jax.estimation import raise_violations
-from vae_jax.outcome import Outcome, has_ended, print_summary
-from vae_jax.program import Program, chosen_params, device_memory, make_programs, members_that_fit, which_params
+from vae_jax.estimators.estimation import raise_violations
+from vae_jax.parallel import devices, population, processes
+from vae_jax.report.finish import Outcome, has_ended, print_summary
 from vae_jax.run import Run
-from vae_jax.suitability import check_data
-from vae_jax.train import catch_signals, checkpoint_folder, fit, restore
+from vae_jax.training import tensorboard
+from vae_jax.training.loop import checkpoint_folder, fit, restore
+from vae_jax.training.program import (
+    Program,
+    chosen_params,
+    device_memory,
+    make_programs,
+    members_that_fit,
+    which_params,
+)
+from vae_jax.training.signals import catch_signals
+from vae_jax.training.suitability import check_data
 from vae_jax.types import Model, Objective
+from vae_jax.workdir import checkpoints, files, record
 
 
 def train(
@@ -43,7 +55,7 @@ def train(
     """
     workdir = Path(workdir)
     programs, dataset, now = _prepare(config, workdir, model, objective, dataset)
-    stored, results = record.read_record(workdir), writers.read_json(workdir / "results.json")
+    stored, results = record.read_record(workdir), files.read_json(workdir / "results.json")
     reached = results and results["step"] >= max(program.total_steps for program in programs)
     if stored and results and results["complete"] and (reached or all(map(has_ended, results["members"]))):
         record.check_same_run(workdir, stored, now)
@@ -52,10 +64,10 @@ def train(
         raise_violations(results.get("evaluation", []))
     else:
         params, init_from = _initial_params(programs, workdir)
-        sharding.wait_for_all("read")  # nobody writes before everybody has read
+        processes.wait_for_all("read")  # nobody writes before everybody has read
         now = record.open_workdir(workdir, now | {"init_from": init_from})
         if results:  # of a shorter training, which goes on
-            writers.write_json(workdir / "results.json", results | {"complete": False})
+            files.write_json(workdir / "results.json", results | {"complete": False})
         with catch_signals() as stop:
             outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=True)
             for program in programs:
@@ -106,7 +118,7 @@ def load(
       params: "last", "ema" or "best"; by default what the config's eval.params says.
     """
     workdir = Path(workdir)
-    stored, results = _read_record(workdir), writers.read_json(workdir / "results.json")
+    stored, results = _read_record(workdir), files.read_json(workdir / "results.json")
     _check_own(workdir, stored, model, objective)
     shape, num_train = tuple(stored["dataset"]["example_shape"]), stored["dataset"]["num_train"]
     programs = make_programs(record.read_config(stored), np.zeros(shape), num_train, model, objective)
@@ -120,7 +132,7 @@ def load(
     step, state = restore(program, workdir)
     i = program.members.index(member)
     which = which_params(program.config, params)
-    chosen = sharding.fetch(population.member(chosen_params(state, which), i))
+    chosen = devices.fetch(population.member(chosen_params(state, which), i))
     if program.model.fit_prior is not None:
         chosen = _with_fitted_prior(chosen, workdir, results, {"member": member, "step": step, "params": which})
     return Run(workdir, program.alone(program.changes[i]), member, chosen, step, results)
@@ -129,7 +141,7 @@ def load(
 def _with_fitted_prior(params, workdir: Path, results: dict | None, about: dict):
     """The parameters with the prior that was fitted to the codes they give, if an evaluation has done that."""
     evaluated = any(about.items() <= entry.items() for entry in (results or {}).get("members", ()))
-    arrays = writers.read_arrays(workdir / "fitted_prior.npz") if evaluated else {}
+    arrays = files.read_arrays(workdir / "fitted_prior.npz") if evaluated else {}
     names = {name: f"{name}/{about['member']}" for name in params["prior"]}
     if not arrays.keys() >= set(names.values()):
         return params
@@ -160,13 +172,13 @@ def _prepare(config, workdir: Path, model, objective, dataset) -> tuple[list[Pro
         config.sweep.max_members = known or _max_members(programs)
         programs = make_programs(config, *arguments)
     now = record.describe_run(config, record.describe_dataset(dataset, config.data.binarize), own, None)
-    if not sharding.agree(repr((now["config"], now["dataset"]["fingerprint"]))):
+    if not processes.agree(repr((now["config"], now["dataset"]["fingerprint"]))):
         raise UserError(
             "the processes of this command have different configs or data: give all the same, on every host"
         )
     for program in programs:  # what the devices cannot divide is refused before the first part trains
         for batch_size in (program.config.train.batch_size, program.config.eval.batch_size):
-            sharding.make_mesh(population.size(program.hypers), batch_size)
+            devices.make_mesh(population.size(program.hypers), batch_size)
     return programs, dataset, now
 
 
@@ -177,10 +189,10 @@ def _max_members(programs: list[Program]) -> int:
 
     def fits(size: int) -> bool:
         size = len(sweep.equal_parts(list(range(num)), size)[0])
-        return size <= fit * sharding.member_axis(size, jax.device_count())
+        return size <= fit * devices.member_axis(size, jax.device_count())
 
     sizes = (-(-num // parts) for parts in range(1, num + 1))
-    return -sharding.largest(-next((size for size in sizes if fits(size)), 1))
+    return -processes.largest(-next((size for size in sizes if fits(size)), 1))
 
 
 def _read_record(workdir: Path) -> dict:

@@ -15,8 +15,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from vae_jax import config as settings
-from vae_jax import record
 from vae_jax.errors import UserError
+from vae_jax.workdir import record
 
 
 def run(argv: list[str]) -> int:
@@ -101,10 +101,10 @@ def default_workdir(values: flags.FlagValues) -> Path:
 
 def execute(values: flags.FlagValues) -> int:
     from vae_jax import api
-    from vae_jax.train import Interrupted
+    from vae_jax.training.signals import Interrupted
 
     if values.mode == "compare":
-        from vae_jax.compare import compare
+        from vae_jax.report.compare import compare
 
         print(compare(values.workdir))
         return 0
@@ -113,9 +113,9 @@ def execute(values: flags.FlagValues) -> int:
         raise UserError(f"no {need} given; for example --config=configs/mnist.py")
     workdir = Path(values.workdir) if values.workdir else default_workdir(values)
     if values.mode == "report":
-        from vae_jax import report
+        from vae_jax.report import page
 
-        print(f"wrote {report.write(workdir)}")
+        print(f"wrote {page.write(workdir)}")
         return 0
     _refuse_empty_lists(values)
     join_processes(values)

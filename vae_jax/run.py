@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from vae_jax import population, record, sweep, writers
 from vae_jax import rng as streams
+from vae_jax.config import sweep
 from vae_jax.data import Dataset
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
-from vae_jax.evaluation.likelihood import bound
+from vae_jax.metrics.importance_bound import bound
 from vae_jax.models import draw_batch, sample_batch
-from vae_jax.program import Program
-from vae_jax.step import binarize
+from vae_jax.parallel import population
+from vae_jax.training.program import Program
+from vae_jax.training.step import binarize
 from vae_jax.types import Hypers, Params
+from vae_jax.workdir import files, record
 
 
 class Codes(NamedTuple):
@@ -141,9 +143,9 @@ class Run:
             raise UserError(f"there is no split {split!r}, only {', '.join(streams.SPLITS)}")
         codes = self.codes(dataset or self._own_dataset(), split)
         path = Path(path or self.folder() / f"codes_{split}.npz")
-        with writers.clear_errors(path):
+        with files.clear_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        writers.write_arrays(path, {name: a for name, a in codes._asdict().items() if a is not None})
+        files.write_arrays(path, {name: a for name, a in codes._asdict().items() if a is not None})
         return codes
 
     def folder(self) -> Path:

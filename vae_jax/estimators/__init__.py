@@ -8,15 +8,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from vae_jax import population
 from vae_jax import rng as streams
 from vae_jax.data import Dataset
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
 from vae_jax.estimators import ais, gaps, iwae, latents, probes, rate_distortion, samples
 from vae_jax.estimators.task import Study, perform
-from vae_jax.program import Program
+from vae_jax.parallel import population
 from vae_jax.run import Run
+from vae_jax.training.program import Program
 
 ESTIMATORS = {
     "iwae": iwae.task,

@@ -10,8 +10,9 @@ import numpy as np
 from vae_jax import rng as streams
 from vae_jax.estimators import iwae
 from vae_jax.estimators.task import Study, Task, even, of_block
-from vae_jax.evaluation import ais, weights
-from vae_jax.evaluation.ais import Chain, Rungs, Trace
+from vae_jax.metrics import annealing
+from vae_jax.metrics import importance_weights as weights
+from vae_jax.metrics.annealing import Chain, Rungs, Trace
 
 RUNGS = 50  # distributions in one compiled call
 START = 0.1  # the step size that tuning starts from
@@ -27,8 +28,8 @@ def _visit(model, params, hypers, x, chain: Chain, rungs: Rungs, keys, step_size
     """Chains [B, C] of examples x [B, D] through consecutive rungs [R]; step_sizes [B, C, R] or None."""
 
     def one(x, chain, key, step_sizes):
-        path = ais.INITIAL[initial](model, params, x, hypers)
-        return ais.anneal(path, chain, rungs, key, num_leapfrog, step_sizes, backward)
+        path = annealing.INITIAL[initial](model, params, x, hypers)
+        return annealing.anneal(path, chain, rungs, key, num_leapfrog, step_sizes, backward)
 
     axes = None if step_sizes is None else 0
     return jax.vmap(jax.vmap(one, (None, 0, 0, axes)), (0, 0, 0, axes))(x, chain, keys, step_sizes)
@@ -37,7 +38,7 @@ def _visit(model, params, hypers, x, chain: Chain, rungs: Rungs, keys, step_size
 @partial(jax.jit, static_argnums=(0, 5))
 def _draws(model, params, hypers, x, keys, initial) -> jax.Array:
     """Exact draws of the initial distribution, [B, C, Z]."""
-    one = lambda x, key: ais.INITIAL[initial](model, params, x, hypers).draw(key)  # noqa: E731
+    one = lambda x, key: annealing.INITIAL[initial](model, params, x, hypers).draw(key)  # noqa: E731
     return jax.vmap(jax.vmap(one, (None, 0)))(x, keys)
 
 
@@ -49,7 +50,9 @@ class Annealer:
         self.run, self.check = study.run, study.check
         self.initial, self.num_chains = initial or settings.ais_initial, settings.ais_chains
         self.num_leapfrog = settings.ais_leapfrog
-        self.rungs = jax.tree.map(np.asarray, ais.ladder(settings.ais_schedule, settings.ais_distributions, beyond))
+        self.rungs = jax.tree.map(
+            np.asarray, annealing.ladder(settings.ais_schedule, settings.ais_distributions, beyond)
+        )
         self.key = streams.of_estimate(settings.seed, name)
         self.settings = {k: settings[k] for k in settings if k.startswith("ais_")} | {"ais_initial": self.initial}
 
@@ -75,7 +78,7 @@ class Annealer:
             z = _draws(self.run.model, self.run.params, self.run.hypers, x, keys, self.initial)
         else:
             z = jnp.repeat(z[:, None], self.num_chains, axis=1)
-        return jax.vmap(jax.vmap(ais.starting, (0, None)), (0, None))(z, START)
+        return jax.vmap(jax.vmap(annealing.starting, (0, None)), (0, None))(z, START)
 
     def anneal(self, x, positions, number: int, step_sizes=None, z=None) -> tuple[np.ndarray, Trace]:
         """(log_w [B, C], trace [B, C, T]) of one pass; backward from the posterior draws z [B, Z] where given."""
@@ -117,8 +120,8 @@ def judge(arrays: dict) -> dict:
         found["warning"] = f"{diverged:.1%} of the transitions diverged: more eval.ais_leapfrog or ais_distributions"
     elif not ACCEPTED[0] <= found["acceptance"] <= ACCEPTED[1]:
         found["warning"] = (
-            f"the mean acceptance is {found['acceptance']:.2f}, not about {ais.ACCEPTANCE}: the step sizes were not "
-            "tuned to the end, try more eval.ais_distributions"
+            f"the mean acceptance is {found['acceptance']:.2f}, not about {annealing.ACCEPTANCE}: the step sizes were "
+            "not tuned to the end, try more eval.ais_distributions"
         )
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 from vae_jax import rng as streams
 from vae_jax.estimators.ais import log_means
 from vae_jax.estimators.task import Study, Task, even, of_block
-from vae_jax.evaluation.gaps import best_posterior, elbo
+from vae_jax.metrics.inference_gaps import best_posterior, elbo
 
 UNIT = 20  # steps that are timed to foretell the rest
 SAMPLES = 1000  # of the noise on which both ELBOs are evaluated, which is not that of the optimization

@@ -8,8 +8,8 @@ import numpy as np
 
 from vae_jax import rng as streams
 from vae_jax.estimators.task import Study, Task, even, of_block
-from vae_jax.evaluation import weights
-from vae_jax.evaluation.weights import Weights
+from vae_jax.metrics import importance_weights as weights
+from vae_jax.metrics.importance_weights import Weights
 from vae_jax.models import draw_batch
 
 STEPS = 20  # of eval.samples_per_step samples each, in one compiled call

@@ -9,7 +9,7 @@ import numpy as np
 from vae_jax import rng as streams
 from vae_jax.distributions import Gaussian
 from vae_jax.estimators.task import Study, Task, even, of_block
-from vae_jax.evaluation import aggregate
+from vae_jax.metrics import aggregate_posterior
 from vae_jax.priors import standard_normal
 from vae_jax.types import Hypers, Model, Params
 
@@ -20,7 +20,7 @@ CALLS = 10  # of DRAWS draws, in one block
 @partial(jax.jit, static_argnums=3)
 def _terms(posterior: Gaussian, positions, keys, log_prior):
     eps = jax.vmap(lambda key: jax.random.normal(key, posterior.mean.shape[1:]))(keys)
-    return aggregate.terms(posterior, positions, eps, log_prior, OTHERS)
+    return aggregate_posterior.terms(posterior, positions, eps, log_prior, OTHERS)
 
 
 def log_prior(z: jax.Array) -> jax.Array:
@@ -42,7 +42,7 @@ def task(study: Study) -> Task:
     key, numbers = streams.of_estimate(run.config.eval.seed, "latents"), np.arange(num)
     posterior = None
 
-    def compare(positions) -> aggregate.Terms:
+    def compare(positions) -> aggregate_posterior.Terms:
         nonlocal posterior
         if posterior is None:
             codes = run.codes(study.dataset, "test")
@@ -54,10 +54,12 @@ def task(study: Study) -> Task:
         for start in range(0, size, DRAWS):
             found.append(compare(of_block(positions, start // DRAWS, DRAWS)))
             study.check()
-        return aggregate.Terms(*(np.concatenate(leaves)[:size] for leaves in zip(*found, strict=True)))._asdict()
+        return aggregate_posterior.Terms(
+            *(np.concatenate(leaves)[:size] for leaves in zip(*found, strict=True))
+        )._asdict()
 
     def summarize(arrays: dict, _others: dict) -> dict:
-        found = aggregate.summarize(aggregate.Terms(**arrays))
+        found = aggregate_posterior.summarize(aggregate_posterior.Terms(**arrays))
         return {"num_examples": num} | {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
 
     return Task(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vae_jax.estimators.task import Study, Task
-from vae_jax.evaluation.probes import linear_probe, nearest_neighbours
+from vae_jax.metrics.label_probes import linear_probe, nearest_neighbours
 
 NEIGHBOURS = 10
 UNIT = 2_000  # training examples of the fit that is timed to foretell the whole

@@ -8,8 +8,8 @@ import numpy as np
 from vae_jax import rng as streams
 from vae_jax.estimators import ais
 from vae_jax.estimators.task import Study, Task
-from vae_jax.evaluation.likelihood import bound
-from vae_jax.evaluation.rate_distortion import curve
+from vae_jax.metrics.importance_bound import bound
+from vae_jax.metrics.rate_distortion_curve import curve
 
 POINTS = 60  # of the curve, at most
 SAMPLES = 100  # of z, for the encoder's point beside it

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 
 from vae_jax import rng as streams
+from vae_jax.estimators.features import make_features
 from vae_jax.estimators.task import Study, Task
-from vae_jax.evaluation.samples import frechet, neighbourhood
-from vae_jax.features import make_features
+from vae_jax.metrics.sample_quality import frechet, neighbourhood
 
 NEIGHBOURS = 5
 BLOCK = 500  # examples and samples that are made at a time

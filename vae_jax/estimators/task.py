@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import writers
 from vae_jax.data import Dataset
+from vae_jax.parallel.processes import say
 from vae_jax.run import Run
-from vae_jax.writers import say
 
 FORMAT = 1  # of what a block holds, and of how it is computed: raise it when either changes
 OFTEN = 60.0  # seconds between two lines about the progress
@@ -67,21 +66,21 @@ def perform(study: Study, tasks: list[Task]) -> dict[str, dict]:
     digest = _digest(study)
     files = {task.name: _files(study, task, digest) for task in tasks}
     # A damaged block reads as none and is computed again.
-    missing = {name: [i for i, file in enumerate(of) if not writers.read_arrays(file)] for name, of in files.items()}
+    missing = {name: [i for i, file in enumerate(of) if not files.read_arrays(file)] for name, of in files.items()}
     _foretell([(task, len(missing[task.name])) for task in tasks if missing[task.name]])
     for task in tasks:
         begin = last = time.monotonic()
         for done, i in enumerate(missing[task.name]):
             arrays = {name: np.asarray(array) for name, array in task.block(i).items()}
-            with writers.clear_errors(files[task.name][i]):
+            with files.clear_errors(files[task.name][i]):
                 files[task.name][i].parent.mkdir(parents=True, exist_ok=True)
-            writers.write_arrays(files[task.name][i], arrays)
+            files.write_arrays(files[task.name][i], arrays)
             left = len(missing[task.name]) - done - 1
             if left and (now := time.monotonic()) - last > OFTEN:
                 last = now
                 say(f"{task.name}: {left} of {task.num_blocks} blocks left, {span((now - begin) / (done + 1) * left)}")
             study.check()
-    return {task.name: _joined([writers.read_arrays(file) for file in files[task.name]], task.num) for task in tasks}
+    return {task.name: _joined([files.read_arrays(file) for file in files[task.name]], task.num) for task in tasks}
 
 
 def _foretell(work: list[tuple[Task, int]]) -> None:

@@ -1,0 +1,1 @@
+"""Optimizers and schedules, both functions of traced hyper-parameters."""

@@ -1,0 +1,37 @@
+"""The processes of one command: who writes and prints, and what all of them agree on."""
+
+import hashlib
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def is_main() -> bool:
+    """Whether this is process 0, the one that writes, draws and prints."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def largest(number: int) -> int:
+    """The largest of the processes' numbers, on every process."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
+
+
+def agree(text: str) -> bool:
+    """Whether every process gives the same text."""
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=3).digest())
+    return largest(number) == -largest(-number)
+
+
+def say(text: str) -> None:
+    """Prints once, however many processes there are."""
+    if is_main():
+        print(text, flush=True)

@@ -1,0 +1,188 @@
+"""The one training loop: chunks of steps in one compiled call, for a population that may be of one."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from vae_jax.data import Dataset, stream
+from vae_jax.parallel import devices, population
+from vae_jax.parallel.processes import say
+from vae_jax.training.evaluation import make_evaluate, summarize
+from vae_jax.training.log import Log
+from vae_jax.training.program import Program, device_memory
+from vae_jax.training.signals import Interrupted, catch_signals
+from vae_jax.training.step import averaged
+from vae_jax.types import TrainState
+from vae_jax.workdir import checkpoints
+
+
+def make_train_chunk(program: Program, mesh) -> Callable:
+    """Jitted (state, hypers, store [n, D], index) -> (state, metrics {name: [T, N]}, diverged_at [N]).
+
+    index is [T, B], or [T, N, B] where members have orders of their own.
+    """
+    # On a CPU convolutions are faster one member after another, matrix products side by side
+    # (experiments/convolutions.md); members that are spread over devices go side by side.
+    conv = program.config.model.encoder == "conv"
+    one_by_one = conv and mesh.devices.flat[0].platform == "cpu" and mesh.shape["member"] == 1
+    return _train_chunk(program.steps.train, program.config.sweep.shared_data, mesh, one_by_one)
+
+
+@functools.lru_cache(maxsize=2)  # the parts of a sweep that share their steps share what is compiled
+def _train_chunk(train_step: Callable, shared_data: bool, mesh, one_by_one: bool) -> Callable:
+    step = population.lift(train_step, (0, 0, None, None if shared_data else 0), one_by_one)
+
+    def train_chunk(state: TrainState, hypers, store, index):
+        state, metrics = jax.lax.scan(lambda state, i: step(state, hypers, store, i), state, index)
+        return state, metrics, state.diverged_at
+
+    members, of_steps = NamedSharding(mesh, P("member")), NamedSharding(mesh, P(None, "member"))
+    return jax.jit(train_chunk, donate_argnums=0, out_shardings=(members, of_steps, members))
+
+
+@functools.lru_cache(maxsize=2)
+def _judge(judge: Callable) -> Callable:
+    return jax.jit(population.lift(judge), donate_argnums=0)
+
+
+def is_resident(config, dataset: Dataset) -> bool:
+    """Whether the training set goes to the device whole: "auto" allows it a quarter of the device's memory."""
+    if config.data.resident != "auto":
+        return config.data.resident == "yes"
+    num_bytes = dataset.train.num * int(np.prod(dataset.example_shape)) * dataset.dtype.itemsize
+    return num_bytes <= device_memory() / 4
+
+
+def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, params=None) -> TrainState:
+    """Trains to the end, from the newest checkpoint in `workdir` or else from `params` or a fresh start.
+
+    The end comes early when every member's loss has diverged, or its validation has not improved for too long.
+
+    Raises:
+      Interrupted: a signal came; the chunk was finished and saved.
+      UserError: the disk is full, every checkpoint is damaged.
+    """
+    config = program.config
+    mesh = devices.make_mesh(population.size(program.hypers), config.train.batch_size)
+    train_chunk, evaluate = make_train_chunk(program, mesh), make_evaluate(program)
+    resident = is_resident(config, dataset)
+    hypers = devices.place(mesh, program.hypers, "member")
+
+    start, state = restore(program, workdir, mesh, set_aside=True) or (0, initial_state(program, params, mesh))
+    log = Log(workdir, program, start)
+    bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
+    log.diverged_at, log.stopped_at = (
+        devices.fetch(at)[: len(program.members)] for at in (state.diverged_at, state.stopped_at)
+    )
+    validation, saving = (
+        program.interval(every) for every in (config.eval.every_epochs, config.checkpoint.every_epochs)
+    )
+    before = start - program.steps_per_call
+    if not bounds or (is_due(before, start, validation, saving) and log.nobody_runs()):
+        return state
+    say(f"{workdir}: training {_what(program)} from step {start:,} to {program.total_steps:,} on {_where(mesh)}")
+    store = devices.place(mesh, stream.store(dataset.train)) if resident else None
+    batches = _batches(program, dataset, bounds, resident)
+    axes = (None, "data") if config.sweep.shared_data else (None, "member", "data")
+    with checkpoints.Writer(checkpoint_folder(program, workdir), config.checkpoint.keep) as writer:
+        for (begin, end), (rows, index) in zip(bounds, batches, strict=True):
+            rows = store if resident else devices.place(mesh, rows)
+            state, metrics, diverged_at = train_chunk(state, hypers, rows, devices.place(mesh, index, *axes))
+            log.chunk(begin, end, metrics, diverged_at)
+            last = end == program.total_steps
+            if last or is_due(begin, end, validation):
+                log.flush()
+                state = validate(program, evaluate, hypers, state, dataset, end, log, mesh)
+            if is_due(begin, end, validation, saving):
+                log.flush()  # and only then look, so that a run which was interrupted ends at the same step
+                last |= log.nobody_runs()
+            signum = stop.arrived()
+            if last or signum or is_due(begin, end, saving):
+                log.flush()
+                writer.save(end, state)
+            if signum:
+                raise Interrupted(signum)
+            if last:
+                break
+    log.progress.close()
+    return state
+
+
+def _batches(program: Program, dataset: Dataset, bounds: list[tuple[int, int]], resident: bool):
+    """`stream.chunks` of the training set, in the order that the program's members share, or in their own."""
+    config = program.config
+    return stream.chunks(
+        dataset.train,
+        bounds=bounds,
+        batch_size=config.train.batch_size,
+        seed=config.data.seed,
+        resident=resident,
+        member_seeds=None if config.sweep.shared_data else np.asarray(program.hypers["seed"]),
+    )
+
+
+def is_due(begin: int, end: int, *intervals: int) -> bool:
+    """Whether a multiple of one of `intervals` lies in steps begin + 1 to end."""
+    return any(begin // every < end // every for every in intervals)
+
+
+def checkpoint_folder(program: Program, workdir: Path) -> Path:
+    return workdir / "checkpoints" / program.name
+
+
+def restore(program: Program, workdir: Path, mesh=None, set_aside: bool = False) -> tuple[int, TrainState] | None:
+    """(step, state) of the newest undamaged checkpoint, placed on the mesh; None where there is none."""
+    mesh = mesh or devices.make_mesh(population.size(program.hypers), program.config.train.batch_size)
+    abstract = devices.abstract(mesh, program.abstract_state(), "member")
+    return checkpoints.restore(checkpoint_folder(program, workdir), abstract, set_aside)
+
+
+def _what(program: Program) -> str:
+    name, num = program.name and f"{program.name}, ", len(program.members)
+    return name + ("a model" if num == 1 else f"{num} members at once")
+
+
+def _where(mesh) -> str:
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{mesh.size} x {jax.devices()[0].device_kind}{processes}"
+
+
+def initial_state(program: Program, params=None, mesh=None) -> TrainState:
+    """A fresh state of the population, with one model's `params` for every member instead of random ones."""
+    mesh = mesh or devices.make_mesh(population.size(program.hypers), program.config.train.batch_size)
+    hypers = devices.place(mesh, program.hypers, "member")
+    state = jax.jit(population.lift(program.steps.init), out_shardings=NamedSharding(mesh, P("member")))(hypers)
+    if params is not None:
+        size = population.size(program.hypers)
+        params = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (size, *np.shape(leaf))), params)
+        params = devices.place(mesh, params, "member")
+        average = None if state.average is None else params
+        state = state._replace(params=params, average=average, best=state.best._replace(params=params))
+    # A donated state must own each of its buffers.
+    return jax.tree.map(jnp.copy, state)
+
+
+def chunk_bounds(start: int, total: int, steps_per_call: int) -> list[tuple[int, int]]:
+    """[(begin, end)] from `start` to `total`, the ends at multiples of `steps_per_call` and at `total`."""
+    ends = [*range((start // steps_per_call + 1) * steps_per_call, total, steps_per_call), total]
+    return list(zip([start, *ends[:-1]], ends, strict=True)) if start < total else []
+
+
+def validate(program, evaluate, hypers, state, dataset, step: int, log: Log, mesh) -> TrainState:
+    """Logs the ELBO of the validation split, at beta = 1, keeps the best parameters and stops who no longer learns."""
+    numbers = summarize(program, evaluate(averaged(state), dataset.valid, "valid", 1), 1)
+    for i, values in enumerate(numbers[: len(program.members)]):
+        if log.stopped_at[i] < 0:
+            log.row(step, "valid", i, {k: values[k] for k in ("elbo", "distortion", "rate", "active_units")})
+    # Without a rate the distortion is all there is to judge by.
+    elbo = [-values["distortion"] if values["elbo"] is None else values["elbo"] for values in numbers]
+    elbo = devices.place(mesh, np.asarray(elbo, np.float32), "member")
+    state = _judge(program.steps.judge)(state, hypers, elbo)
+    log.stopped_at = devices.fetch(state.stopped_at)[: len(program.members)]
+    return state
