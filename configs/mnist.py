@@ -11,4 +11,4 @@ from vae_jax.config import default
 
 
 def get_config():
-    return default()  # the defaults are this run: vae_jax/defaults.py
+    return default()  # the defaults are this run: vae_jax/config/defaults.py

@@ -1,10 +1,13 @@
 """Eight virtual CPU devices, and a cache that no test shares with the user."""
 
+import functools
 import os
 
-# Nearly all the time of the tests is the compiler's: half of it goes to optimizing what then runs for milliseconds.
+# Nearly all the time of the tests is the compiler's, for programs that then run for milliseconds.
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_TO_COMPILE}".strip()
+FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):  # test_optimized.py asks for all of it
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_TO_COMPILE}".strip()
 
 import jax  # noqa: E402  after the flags are set
 import numpy as np  # noqa: E402
@@ -14,11 +17,42 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
 
-from vae_jax.parallel import devices  # noqa: E402
+from vae_jax.parallel import devices, population  # noqa: E402
+from vae_jax.training import program  # noqa: E402
 
 # Eight virtual devices share the machine's cores: tests use one, unless they name more.
 _make_mesh = devices.make_mesh
 devices.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
+
+
+def made_once(make, describe):
+    """`make`, but the same object again where `describe` finds its arguments equal: it is traced and compiled once."""
+    made = {}
+
+    def again(*args, **kwargs):
+        key = describe(*args, **kwargs)
+        if key not in made:
+            made[key] = make(*args, **kwargs)
+        return made[key]
+
+    return again
+
+
+def of_model(config, x_mean, width, dtype=None):
+    return config.to_json(sort_keys=True), np.shape(x_mean), np.asarray(x_mean).tobytes(), width, str(dtype)
+
+
+def of_steps(config, model, objective, steps_per_epoch, trained=None):
+    """The hyper-parameters are arguments of the steps."""
+    static = [config[section].to_json(sort_keys=True) for section in ("train", "data", "objective")]
+    return *static, config.eval.seed, model, objective, steps_per_epoch, trained
+
+
+# Most tests train the same few small models.
+program.make_model = made_once(program.make_model, of_model)
+program.make_objective = made_once(program.make_objective, lambda config: config.to_json(sort_keys=True))
+program.make_steps = made_once(program.make_steps, of_steps)
+population.lift = functools.cache(population.lift)
 
 
 LONGEST = ["test_sweep_run", "test_estimators", "test_main", "test_train", "test_vae", "test_ais", "test_processes"]

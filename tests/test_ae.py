@@ -12,6 +12,7 @@ from vae_jax.data import from_arrays
 from vae_jax.errors import UserError
 from vae_jax.models import make_model
 from vae_jax.objectives import make_loss_fn, make_objective
+from vae_jax.report import finish
 from vae_jax.workdir.files import read_json
 from vae_jax.workdir.rows import read_rows
 
@@ -31,25 +32,32 @@ def models(width=3, **fields):
     return made
 
 
+@pytest.mark.quick
 def test_distortion_is_the_vaes_at_the_posterior_mean_with_the_same_network():
     ae, vae = models()
-    params = ae.init(jax.random.key(0), HYPERS)
-    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(vae.init(jax.random.key(0), HYPERS)), strict=True):
+    params = jax.jit(ae.init)(jax.random.key(0), HYPERS)
+    of_vae = jax.jit(vae.init)(jax.random.key(0), HYPERS)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(of_vae), strict=True):
         np.testing.assert_array_equal(a, b)
-    q = vae.encode(params, X[0], HYPERS)
-    draw = ae.draw(params, X[0], jax.random.key(1), HYPERS)
+
+    @jax.jit
+    def both(rng):
+        q = vae.encode(params, X[0], HYPERS)
+        return q, vae.log_joint(params, X[0], q.mean, HYPERS), ae.draw(params, X[0], rng, HYPERS)
+
+    q, log_joint, draw = both(jax.random.key(1))
     np.testing.assert_array_equal(draw.z, q.mean)
-    np.testing.assert_array_equal(draw.z, ae.draw(params, X[0], jax.random.key(2), HYPERS).z)
+    np.testing.assert_array_equal(draw.z, both(jax.random.key(2))[2].z)
     log_prior = -0.5 * np.sum(np.log(2 * np.pi) + q.mean**2)
-    np.testing.assert_allclose(-draw.distortion, vae.log_joint(params, X[0], q.mean, HYPERS) - log_prior, rtol=1e-5)
+    np.testing.assert_allclose(-draw.distortion, log_joint - log_prior, rtol=1e-5)
     assert (draw.rate, draw.log_w, ae.log_q, ae.log_joint, ae.sample_prior) == (None,) * 5
 
 
 def test_beta_plays_no_part_and_inactive_units_have_no_gradient():
     ae, _ = models(width=5)
-    params = ae.init(jax.random.key(0), HYPERS)
+    params = jax.jit(ae.init)(jax.random.key(0), HYPERS)
     loss_fn = make_loss_fn(ae, make_objective(default().objective), HYPERS)
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, X, jax.random.key(1))
+    (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params, X, jax.random.key(1))
     assert loss == metrics["distortion"] and set(metrics) == {"distortion"}
     kernel = grads["encoder"]["mean"]["kernel"]
     assert (kernel[3:] == 0).all() and (kernel[:3] != 0).any()
@@ -58,13 +66,14 @@ def test_beta_plays_no_part_and_inactive_units_have_no_gradient():
 
 def test_a_fitted_gaussian_has_the_codes_moments():
     ae, _ = models(width=4, code_sampler="gaussian_fit")
-    params = ae.init(jax.random.key(0), HYPERS)
+    params = jax.jit(ae.init)(jax.random.key(0), HYPERS)
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(1000, 3)) @ rng.normal(size=(3, 3)) + [1.0, -2.0, 0.5]
     codes = np.concatenate([codes, np.zeros((1000, 1))], 1)  # an inactive unit
     mean, covariance = codes.mean(0), np.cov(codes.T, bias=True)
     params = ae.fit_prior(params, jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32))
-    drawn = jax.vmap(lambda k: ae.sample_prior(params, k, HYPERS))(jax.random.split(jax.random.key(1), 50_000))
+    sample = jax.jit(jax.vmap(lambda key: ae.sample_prior(params, key, HYPERS)))
+    drawn = sample(jax.random.split(jax.random.key(1), 50_000))
     assert (drawn[:, 3] == 0).all()
     np.testing.assert_allclose(drawn.mean(0), mean, atol=0.05)
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.15)
@@ -105,21 +114,29 @@ def test_a_run_has_no_likelihood_and_says_so(dataset, tmp_path, undrawn, capsys)
         run.log_likelihood(jax.random.key(0), x)
 
 
-def test_samples_come_from_the_training_codes_and_survive_loading(dataset, tmp_path, undrawn):
-    config = small_config(model__code_sampler="gaussian_fit", sweep__latent_dim=(2, 3))
-    vae_jax.train(config, tmp_path / "run", dataset=dataset)
-    run = vae_jax.load(tmp_path / "run", member=0)
+@pytest.fixture(scope="module")
+def sweep(dataset, tmp_path_factory):
+    """The workdir of two trained members, without pictures."""
+    workdir = tmp_path_factory.mktemp("sweep") / "run"
+    config = small_config(model__code_sampler="gaussian_fit", sweep__latent_dim=(1, 3), train__num_epochs=20.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish.Outcome, "_draw", lambda *_: None)
+        vae_jax.train(config, workdir, dataset=dataset)
+    return workdir
+
+
+def test_samples_come_from_the_training_codes_and_survive_loading(dataset, sweep):
+    run = vae_jax.load(sweep, member=1)
     codes = np.asarray(run.encode(run.as_evaluated(dataset, "train", np.arange(dataset.train.num))).mean, np.float64)
     prior = run.params["prior"]
     np.testing.assert_allclose(prior["mean"], codes.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(prior["scale"] @ prior["scale"].T, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-4)
     assert run.sample(jax.random.key(0), 7).shape == (7, 4, 4, 1)
-    assert vae_jax.load(tmp_path / "run", member=1).params["prior"]["mean"].shape == (3,)
+    assert vae_jax.load(sweep, member=0).params["prior"]["mean"].shape == (1,)
 
 
-def test_the_best_member_is_the_one_with_the_least_distortion(dataset, tmp_path, undrawn):
-    vae_jax.train(small_config(sweep__latent_dim=(1, 3), train__num_epochs=20.0), tmp_path / "run", dataset=dataset)
-    results = read_json(tmp_path / "run" / "results.json")
+def test_the_best_member_is_the_one_with_the_least_distortion(sweep):
+    results = read_json(sweep / "results.json")
     distortions = [member["valid"]["distortion"] for member in results["members"]]
     assert results["best_member"] == int(np.argmin(distortions))
 

@@ -48,6 +48,7 @@ def oracle(sigma, latent_dim, initial, dim=20):
     return LinearGaussian(dim, latent_dim, sigma, encoder_error=0.3 if initial == "encoder" else 0.0)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("initial", ["prior", "encoder"])
 def test_one_distribution_is_simple_importance_sampling(initial):
     annealed = Annealed(oracle(0.5, 3, initial), initial, num=1, points=3, chains=4)
@@ -88,6 +89,7 @@ def test_the_pass_that_tunes_is_biased_upward_and_the_frozen_one_is_not():
         assert (error.mean() > 4 * error.std(ddof=1) / np.sqrt(len(error))) == above
 
 
+@pytest.mark.quick
 def test_an_exact_initial_distribution_gives_the_truth_with_every_chain():
     exact = LinearGaussian(6, 3, 0.5)
     annealed = Annealed(exact, "encoder", num=20, points=4, chains=3)
@@ -145,6 +147,7 @@ def test_chains_that_diverge_are_refused_and_reported():
     assert np.isnan(trace.acceptance).all() and np.isfinite(chains.log_w).all()
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("schedule", annealing.SCHEDULES)
 @pytest.mark.parametrize("num", [1, 2, 50])
 def test_ladders_go_from_zero_to_one(schedule, num):

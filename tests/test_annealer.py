@@ -90,6 +90,7 @@ def test_a_pass_in_several_calls_is_one_pass(study, monkeypatch, number):
     np.testing.assert_allclose(trace.acceptance, of_whole.acceptance, atol=1e-3)
 
 
+@pytest.mark.quick
 def test_simulated_examples_come_with_their_own_code():
     oracle = LinearGaussian(DIM, LATENT, SIGMA)
     z, x = ais.simulate(oracle.model, oracle.params, oracle.hypers, jax.random.split(jax.random.key(0), 4000))
@@ -128,6 +129,7 @@ def test_the_curve_of_the_task_passes_through_log_p(study):
     assert found["beta"][0] > 0 and found["beta"][-1] == pytest.approx(2.0)
 
 
+@pytest.mark.quick
 def test_ten_thousand_terms_are_summed_without_drift():
     """Of a target that is the initial distribution times a constant, each chain's weight is that constant."""
     oracle = LinearGaussian(DIM, LATENT, SIGMA)

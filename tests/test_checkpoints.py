@@ -11,6 +11,8 @@ from vae_jax.errors import UserError
 from vae_jax.types import Best, TrainState
 from vae_jax.workdir import checkpoints
 
+pytestmark = pytest.mark.quick
+
 
 def state(value):
     params = {

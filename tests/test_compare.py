@@ -11,6 +11,8 @@ from vae_jax.errors import UserError
 from vae_jax.report import compare as comparing
 from vae_jax.report.compare import compare, effective_config, paired_difference, split, verdict
 
+pytestmark = pytest.mark.quick
+
 # -log p of four test examples: hard ones are hard for both, which only pairing sees.
 NLL_A, NLL_B = [10.0, 20.0, 30.0, 40.0], [9.0, 18.0, 29.0, 38.0]
 CONFIG = {

@@ -1,5 +1,7 @@
 """Convolutional networks: the same sums as XLA's convolution, for any size; narrow and wide members agree."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,12 @@ def small(shape, width, **fields):
     return make_model(config.model, jnp.full(shape, 0.3), width)
 
 
+@partial(jax.jit, static_argnums=0)
+def fresh(layer, x):
+    """What a layer with its first parameters makes of x."""
+    return layer.apply(layer.init(jax.random.key(1), x), x)
+
+
 def by_definition(x, kernel, stride):
     """The 3x3 convolution as a sum, in float64."""
     height, width, _ = x.shape
@@ -37,6 +45,7 @@ def by_definition(x, kernel, stride):
     return out
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(5, 8, 3), (1, 2, 4), (6, 7, 1)])
 def test_both_ways_to_convolve_are_the_definition(shape, stride):
@@ -44,56 +53,57 @@ def test_both_ways_to_convolve_are_the_definition(shape, stride):
     kernel = jax.random.normal(jax.random.key(1), (4, 3, 3, shape[-1]))
     layer, expected = Conv(4, stride), by_definition(x, kernel, stride)
     for convolve in (layer._patches, layer._convolution):
-        np.testing.assert_allclose(convolve(x, kernel), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(jax.jit(convolve)(x, kernel), expected, rtol=1e-4, atol=1e-5)
     params = {"params": {"kernel": kernel, "bias": jnp.arange(4.0)}}
-    np.testing.assert_allclose(layer.apply(params, x), expected + np.arange(4), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(layer.apply)(params, x), expected + np.arange(4), rtol=1e-4, atol=1e-5)
 
 
 def test_a_populations_convolutions_are_those_of_its_members():
     x = jax.random.normal(jax.random.key(0), (3, 6, 5, 2))
     kernels = jax.random.normal(jax.random.key(1), (3, 4, 3, 3, 2))
     loss = lambda kernel, x: jnp.sum(jnp.sin(Conv(4, 2)._patches(x, kernel)))  # noqa: E731
-    together = jax.vmap(jax.grad(loss))(kernels, x)
+    together, alone = jax.jit(jax.vmap(jax.grad(loss)))(kernels, x), jax.jit(jax.grad(loss))
     for i in range(3):
-        np.testing.assert_allclose(together[i], jax.grad(loss)(kernels[i], x[i]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(together[i], alone(kernels[i], x[i]), rtol=1e-4, atol=1e-5)
 
 
 def test_group_norm_normalizes_each_group_of_one_example():
     x = 5 + 3 * jax.random.normal(jax.random.key(0), (6, 5, 12)) * jnp.arange(1.0, 13.0)
     layer = GroupNorm()  # 12 channels: 4 groups of 3
-    y = layer.apply(layer.init(jax.random.key(1), x), x)
+    y = fresh(layer, x)
     groups = np.asarray(y).reshape(30, 4, 3)
     np.testing.assert_allclose(groups.mean((0, 2)), 0.0, atol=1e-5)
     np.testing.assert_allclose(groups.std((0, 2)), 1.0, atol=1e-3)
     small = jax.random.normal(jax.random.key(2), (1, 1, 32))  # 8 groups would have 4 values each: 2 groups of 16
-    y = layer.apply(layer.init(jax.random.key(1), small), small)
+    y = fresh(layer, small)
     np.testing.assert_allclose(np.asarray(y).reshape(2, 16).mean(1), 0.0, atol=1e-5)
     assert np.abs(np.asarray(y).reshape(4, 8).mean(1)).max() > 0.05
 
 
 def test_a_residual_block_starts_as_the_identity_and_learns():
     x, block = jax.random.normal(jax.random.key(0), (5, 4, 8)), ResidualBlock("relu")
-    params = block.init(jax.random.key(1), x)
-    np.testing.assert_array_equal(block.apply(params, x), x)
-    grads = jax.grad(lambda p: jnp.sum(block.apply(p, x) ** 2))(params)["params"]
+    params = jax.jit(block.init)(jax.random.key(1), x)
+    np.testing.assert_array_equal(jax.jit(block.apply)(params, x), x)
+    grads = jax.jit(jax.grad(lambda p: jnp.sum(block.apply(p, x) ** 2)))(params)["params"]
     assert np.abs(grads["Conv_1"]["kernel"]).max() > 0
 
 
 def test_a_sub_pixel_convolution_starts_as_nearest_upsampling():
     x, layer = jax.random.normal(jax.random.key(0), (3, 4, 8)), SubPixelConv(5, (6, 7))
-    y = layer.apply(layer.init(jax.random.key(1), x), x)
+    y = fresh(layer, x)
     assert y.shape == (6, 7, 5)
     np.testing.assert_array_equal(y[::2], y[1::2])
     np.testing.assert_array_equal(y[:, :6:2], y[:, 1::2])
     assert np.abs(y[0] - y[2]).max() > 1e-3
 
 
+@pytest.mark.quick
 def test_a_sub_pixel_convolution_keeps_pixels_in_place():
     """A kernel that copies the centre into four distinct channels shows where each of them goes."""
     x = jnp.arange(6.0).reshape(2, 3, 1)
     kernel = jnp.zeros((4, 3, 3, 1)).at[:, 1, 1, 0].set(1.0)
     params = {"params": {"Conv_0": {"kernel": kernel, "bias": 0.1 * jnp.arange(4.0)}}}
-    y = SubPixelConv(1, (4, 6)).apply(params, x)[..., 0]
+    y = jax.jit(SubPixelConv(1, (4, 6)).apply)(params, x)[..., 0]
     np.testing.assert_allclose(y[:2, :2], [[0.0, 0.1], [0.2, 0.3]], atol=1e-6)
     np.testing.assert_allclose(y[2:, 4:], [[5.0, 5.1], [5.2, 5.3]], atol=1e-6)
 
@@ -130,7 +140,7 @@ def test_the_decoder_starts_at_the_datas_mean():
 
 
 def test_a_narrow_member_of_a_wide_run_is_the_narrow_model():
-    wide, narrow = small((7, 5, 1), 6), small((7, 5, 1), 2)
+    wide, narrow = (small((7, 5, 1), width, channels=(8,)) for width in (6, 2))
     a, b = (jax.jit(m.init)(jax.random.key(0), hypers(2)) for m in (wide, narrow))
     for head in ("mean", "logvar"):
         np.testing.assert_array_equal(a["encoder"][head]["kernel"][:2], b["encoder"][head]["kernel"])
@@ -141,6 +151,7 @@ def test_a_narrow_member_of_a_wide_run_is_the_narrow_model():
     np.testing.assert_allclose(draws[0].log_w, draws[1].log_w, rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_levels_halve_and_round_up():
     assert level_sizes((28, 5), 3) == [(28, 5), (14, 3), (7, 2), (4, 1)]
 

@@ -21,6 +21,8 @@ from vae_jax.data import cache, mnist_files, sources
 from vae_jax.data.split import interleaved, shuffled
 from vae_jax.errors import UserError
 
+pytestmark = pytest.mark.quick
+
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_files = pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="the official files are not here")
 needs_tfds = pytest.mark.skipif(not (SHARED / "tfds").is_dir(), reason="no prepared copy is here")

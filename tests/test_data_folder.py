@@ -57,6 +57,7 @@ def _refused(match, **kwargs):
 # --- what images become
 
 
+@pytest.mark.quick
 def test_the_images_in_the_order_of_their_paths(folder):
     _fill(folder, 5)
     _fill(folder / "b", 2)
@@ -140,6 +141,7 @@ def test_images_stand_as_exif_says(folder, format):
     assert load(path=str(folder)).example_shape == (32, 16, 3)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("size", "resize", "crop", "box"),
     [
@@ -234,6 +236,7 @@ def test_sizes_that_differ(folder):
     _refused(r"b/0\.png is 5x7 \(height x width\), smaller than data\.crop 6x4", path=str(folder), crop="6x4")
 
 
+@pytest.mark.quick
 def test_broken_files_are_named_and_skipped_only_on_request(folder, warnings):
     _fill(folder, 6, (60, 40, 3), names="a/{}.png")
     _fill(folder, 4, (60, 40, 3), names="b/{}.png")

@@ -108,6 +108,7 @@ def _check_is_digits(ds):
 NAMES = ["fashion_mnist", "kmnist", "emnist/balanced", "emnist/letters"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", NAMES)
 def test_official_files_and_a_prepared_copy_are_the_same(name, official, tmp_path):
     ds = data.load(name, manual_dir=str(official(name)), num_valid=10)

@@ -6,6 +6,8 @@ import pytest
 from vae_jax import data
 from vae_jax.data import scan
 
+pytestmark = pytest.mark.quick
+
 
 def _dataset(x, **counts):
     return data.from_arrays("x", x, num_valid=20, num_test=30, **counts)

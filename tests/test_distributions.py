@@ -1,12 +1,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.integrate
 import scipy.stats
 from jax.test_util import check_grads
 
 from vae_jax import distributions
 from vae_jax.distributions import Gaussian
+
+pytestmark = pytest.mark.quick
 
 MEANS, LOGVARS = np.array([-1.5, 0.0, 0.3, 4.0]), np.array([-6.0, 0.0, 1.2, -0.4])
 

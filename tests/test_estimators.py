@@ -1,8 +1,10 @@
 """Estimators on a run: what they write, that they go on where they were stopped, and what they refuse."""
 
+import copy
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from conftest import untrained
 from vae_jax import api, data, estimators, main
 from vae_jax.config import check
 from vae_jax.errors import UserError
-from vae_jax.estimators import ais, estimation, iwae, task, words
+from vae_jax.estimators import ais, estimation, features, iwae, task, words
 from vae_jax.metrics import importance_bound
 from vae_jax.report import finish
 from vae_jax.rng import ESTIMATES, of_split
@@ -30,21 +32,41 @@ def small(config):
     return config
 
 
-def run_of(config, images, path, names=("ais",), **fields):
-    config.eval.estimators = names
-    config.eval.update(fields)
-    path.mkdir(exist_ok=True)
-    run = untrained(config, images, path)
-    run.config = check(config)
-    return run
+@pytest.fixture(scope="module")
+def made():
+    """Runs made so far: there is one, so that what is compiled for its model in one test serves all."""
+    return {}
+
+
+@pytest.fixture
+def run_of(made, small, images, tmp_path):
+    """Makes a run in a folder and with settings of its own; its model is the same in all tests."""
+
+    def make(names=("ais",), folder="run", **fields):
+        small.eval.update(estimators=names, **fields)
+        path = tmp_path / folder
+        path.mkdir()
+        if not made:
+            made["run"] = untrained(small, images, tmp_path)
+        run = copy.copy(made["run"])
+        run.workdir, run.config = path, check(small)
+        run.params = jax.tree.map(jnp.array, run.params)
+        return run
+
+    return make
+
+
+def blocks_of(run):
+    return sorted((run.workdir / "evaluation").iterdir())
 
 
 def test_names_are_those_that_have_keys_of_their_own():
     assert ALL == ESTIMATES
 
 
-def test_every_estimate_of_a_run(small, images, tmp_path, capsys):
-    found = estimators.estimate(run_of(small, images, tmp_path, ALL), images)
+def test_every_estimate_of_a_run(run_of, images, monkeypatch, capsys):
+    monkeypatch.setattr(features, "_num_steps", lambda num: 100)
+    found = estimators.estimate(run_of(ALL), images)
     said = capsys.readouterr().out
     assert list(found) == ["seed", "examples", *ALL] and all(f"{name}: " in said and "about" in said for name in ALL)
     assert len(found["examples"]) == 6 and found["examples"] == sorted(set(found["examples"]))
@@ -67,8 +89,8 @@ def test_every_estimate_of_a_run(small, images, tmp_path, capsys):
     assert 1.0 in curve["beta"] and curve["beta"].index(1.0) < len(curve["beta"]) - 1
 
 
-def test_the_bound_is_that_of_the_evaluation(small, images, tmp_path):
-    run = run_of(small, images, tmp_path, ("iwae",))
+def test_the_bound_is_that_of_the_evaluation(run_of, images):
+    run = run_of(("iwae",))
     found = estimators.estimate(run, images)
     x = run.as_evaluated(images, "test", np.array(found["examples"]))
     args = run.model, run.params, x, of_split(0, "test").epsilon, jnp.array(found["examples"]), run.hypers
@@ -78,27 +100,27 @@ def test_the_bound_is_that_of_the_evaluation(small, images, tmp_path):
         assert bound["effective_samples"] == pytest.approx(float(np.median(expected.effective)), rel=1e-4)
 
 
-def test_numbers_depend_on_neither_blocks_nor_what_else_is_asked(small, images, tmp_path):
-    whole = estimators.estimate(run_of(small, images, tmp_path / "a", ("iwae", "ais", "bdmc")), images)
+def test_numbers_depend_on_neither_blocks_nor_what_else_is_asked(run_of, images):
+    whole = estimators.estimate(run_of(("iwae", "ais", "bdmc"), "a"), images)
     fields = {"batch_size": 3, "samples_per_step": 2, "iwae_samples": (100,)}
-    parts = estimators.estimate(run_of(small, images, tmp_path / "b", ("iwae", "ais"), **fields), images)
+    parts = estimators.estimate(run_of(("iwae", "ais"), "b", **fields), images)
     assert parts["examples"] == whole["examples"]
     assert parts["iwae"]["bounds"][0]["log_p"] == pytest.approx(whole["iwae"]["bounds"][1]["log_p"], abs=1e-4)
     assert parts["ais"]["log_p"] == pytest.approx(whole["ais"]["log_p"], abs=1e-3)
 
 
-def test_a_ladder_longer_than_one_call_is_climbed_in_several(small, images, tmp_path, monkeypatch):
-    run = run_of(small, images, tmp_path)
+def test_a_ladder_longer_than_one_call_is_climbed_in_several(run_of, images, monkeypatch):
+    run = run_of()
     whole = estimators.estimate(run, images)["ais"]
     monkeypatch.setattr(ais, "RUNGS", 7)
     monkeypatch.setattr(task, "FORMAT", 0)  # else the stored blocks would be read
     assert estimators.estimate(run, images)["ais"]["log_p"] == pytest.approx(whole["log_p"], abs=1e-3)
 
 
-def test_what_is_done_is_not_done_again(small, images, tmp_path, monkeypatch):
-    run = run_of(small, images, tmp_path, ("ais", "bdmc", "gaps"))
+def test_what_is_done_is_not_done_again(run_of, images, monkeypatch):
+    run = run_of(("ais", "bdmc", "gaps"))
     first = estimators.estimate(run, images)
-    blocks = sorted((tmp_path / "evaluation").iterdir())
+    blocks = blocks_of(run)
     assert len(blocks) == 2 + 2 + 2
     monkeypatch.setattr(ais, "_visit", None)
     assert estimators.estimate(run, images) == first  # nothing is computed
@@ -109,21 +131,34 @@ def test_what_is_done_is_not_done_again(small, images, tmp_path, monkeypatch):
     monkeypatch.undo()
     blocks[-1].write_bytes(blocks[-1].read_bytes()[:-60])  # as a full disk may leave it
     assert estimators.estimate(run, images) == first
-    assert sorted((tmp_path / "evaluation").iterdir()) == blocks
+    assert blocks_of(run) == blocks
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Passes that take no time: for tests of when blocks are computed, not of what they hold."""
+
+    def anneal(self, x, positions, number, step_sizes=None, z=None):
+        trace = np.full((len(x), self.num_chains, len(self.rungs.t)), 0.5, np.float32)
+        return np.zeros(trace.shape[:2], np.float32), ais.Trace(*[trace] * 4)
+
+    monkeypatch.setattr(ais.Annealer, "anneal", anneal)
+    monkeypatch.setattr(ais.Annealer, "unit", lambda *_: None)
 
 
 @pytest.mark.parametrize(
     "change", ["ais_chains", "seed", "params", "bounds_examples", "batch_size", "data", "binarize", "model"]
 )
-def test_blocks_of_anything_else_are_not_taken(small, images, tmp_path, change):
-    run = run_of(small, images, tmp_path)
+@pytest.mark.usefixtures("instant")
+def test_blocks_of_anything_else_are_not_taken(small, run_of, images, change):
+    run = run_of()
     estimators.estimate(run, images)
-    before = set((tmp_path / "evaluation").iterdir())
+    before = blocks_of(run)
     fields = {"batch_size": 2} if change == "batch_size" else {change: 5} if small.eval.get(change) in (0, 4, 6) else {}
     if change == "binarize":
         small.data.binarize = "threshold"
-    again = run_of(small, images, tmp_path / "other", **fields)
-    again.workdir = tmp_path
+    again = run_of(folder="other", **fields)
+    again.workdir = run.workdir
     if change == "data":
         images = data.from_arrays("new", images.train.x[:240], 255 - images.test.take(np.arange(60)), num_valid=40)
     if change == "model":  # of one's own, with the same parameters
@@ -132,12 +167,23 @@ def test_blocks_of_anything_else_are_not_taken(small, images, tmp_path, change):
     if change == "params":
         again.params["encoder"]["mean"]["bias"] = again.params["encoder"]["mean"]["bias"] + 0.01
     estimators.estimate(again, images)
-    assert len(set((tmp_path / "evaluation").iterdir()) - before) == (3 if change == "batch_size" else len(before))
+    new = set(blocks_of(run)) - set(before)
+    assert len(new) == (3 if change == "batch_size" else len(before)) > 0
 
 
-def test_an_interrupted_estimate_goes_on_with_the_same_numbers(small, images, tmp_path):
-    run, calls = run_of(small, images, tmp_path / "a", ("ais", "iwae")), 0
-    expected = estimators.estimate(run_of(small, images, tmp_path / "b", ("ais", "iwae")), images)
+@pytest.mark.usefixtures("instant")
+def test_blocks_of_the_same_are_taken(run_of, images, monkeypatch):
+    run = run_of()
+    first, before = estimators.estimate(run, images), blocks_of(run)
+    monkeypatch.setattr(ais.Annealer, "anneal", None)
+    again = run_of(folder="other")
+    again.workdir = run.workdir
+    assert estimators.estimate(again, images) == first and blocks_of(run) == before
+
+
+def test_an_interrupted_estimate_goes_on_with_the_same_numbers(run_of, images):
+    run, calls = run_of(("ais", "iwae"), "a"), 0
+    expected = estimators.estimate(run_of(("ais", "iwae"), "b"), images)
 
     def stop():
         nonlocal calls
@@ -147,7 +193,7 @@ def test_an_interrupted_estimate_goes_on_with_the_same_numbers(small, images, tm
 
     with pytest.raises(Interrupted):
         estimators.estimate(run, images, stop)
-    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "evaluation").iterdir()}
+    done = {path: path.stat().st_mtime_ns for path in blocks_of(run)}
     assert done
     assert estimators.estimate(run, images) == expected
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
@@ -177,8 +223,8 @@ def test_errors_need_two_examples(small, images):
     assert "two test examples or more" in refusal(small, images, ("ais",))
 
 
-def test_numbers_that_are_not_finite_are_a_warning(small, images, tmp_path):
-    run = run_of(small, images, tmp_path, ("iwae", "probes"))
+def test_numbers_that_are_not_finite_are_a_warning(run_of, images):
+    run = run_of(("iwae", "probes"))
     log_joint, draw = run.model.log_joint, run.model.draw
     run.model = run.model._replace(
         log_joint=lambda *args: log_joint(*args) * jnp.nan,
@@ -239,6 +285,7 @@ def sandwich(lower, upper, iwae_bound):
     return ais.sandwich(arrays, 50)
 
 
+@pytest.mark.quick
 def test_bounds_that_contradict_each_other_are_found():
     rng = np.random.default_rng(0)
     truth = rng.normal(-90, 20, size=(50, 1))
@@ -261,6 +308,7 @@ def test_few_examples_do_not_contradict_each_other_by_chance():
         assert ais.violation(sandwich(lower, upper, np.full(2, -9.0))) is None
 
 
+@pytest.mark.quick
 def test_a_sandwich_by_hand():
     lower, upper = np.log([[1.0, 3.0], [2.0, 4.0]]), np.log([[4.0, 12.0], [8.0, 8.0]])
     found = sandwich(lower, upper, np.log([1.0, 2.0]))
@@ -271,6 +319,7 @@ def test_a_sandwich_by_hand():
     assert found["iwae_width"] == pytest.approx(np.mean(np.log([6.0, 4.0])))
 
 
+@pytest.mark.quick
 def test_the_average_of_backward_weights_is_of_their_inverses():
     log_w = np.log(np.array([[1.0, 3.0]]))
     found = ais.of_chains(log_w, sign=-1)
@@ -278,6 +327,7 @@ def test_the_average_of_backward_weights_is_of_their_inverses():
     assert ais.of_chains(log_w)["log_p"] == pytest.approx(np.log(2.0))
 
 
+@pytest.mark.quick
 def test_chains_that_misbehave_are_reported():
     of = lambda acceptance, diverged: ais.judge(  # noqa: E731
         {"acceptance": np.full(4, acceptance), "diverged": np.full(4, diverged)}
@@ -289,6 +339,7 @@ def test_chains_that_misbehave_are_reported():
     assert words.warnings(entry) == ["ais: odd"]
 
 
+@pytest.mark.quick
 def test_both_errors_of_a_bound():
     log_p, effective = np.array([-1.0, -3.0]), np.array([10.0, 5.0])
     found = iwae.of_log_means(log_p, effective, 100)
@@ -300,6 +351,7 @@ def test_spans_of_time_are_read_easily():
     assert [task.span(s) for s in (0.2, 80, 200, 7200)] == ["about 1 s", "about 80 s", "about 3 min", "about 2.0 h"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("num", "size"), [(6, 4), (10, 10), (1, 7), (200, 62), (7, 3)])
 def test_blocks_cover_every_example_once(num, size):
     each = task.even(num, size)
@@ -311,7 +363,17 @@ def test_blocks_cover_every_example_once(num, size):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def estimates_alone():
+    """Of all pictures, only those of the estimates are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "draw_pictures", lambda *_: None)
+        for name in ("rate_distortion", "heat_maps", "strips"):
+            patch.setattr(finish.sweep_plots, name, lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, estimates_alone):
     """A finished sweep of two members, whose estimates come with the training."""
     from vae_jax.config import default
 
@@ -319,8 +381,8 @@ def trained(tmp_path_factory):
     config.data.update(name="digits", num_valid=200, binarize="none")
     config.model.update(hidden=(16,), likelihood="gaussian")
     config.hypers.update(latent_dim=2, beta_warmup_epochs=0.0)
-    config.train.num_epochs = 2.0
-    config.eval.update(nll_samples=5, estimators=("ais", "bdmc", "gaps", "rate_distortion"), bounds_examples=4)
+    config.train.num_epochs = 0.2
+    config.eval.update(nll_samples=2, estimators=("ais", "bdmc", "gaps", "rate_distortion"), bounds_examples=4)
     config.eval.update(ais_chains=4, ais_distributions=20, ais_leapfrog=3, gap_steps=20, gap_samples=2)
     config.eval.update(iwae_samples=(10,), all_members=True)
     config.sweep.beta = (0.5, 1.0)

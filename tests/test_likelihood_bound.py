@@ -13,16 +13,13 @@ KEY = jax.random.key(7)
 
 def estimate(oracle, x, num_samples, samples_per_step, positions=None):
     positions = jnp.arange(len(x)) if positions is None else positions
-    return bound(
-        oracle.model,
-        oracle.params,
-        jnp.asarray(x),
-        KEY,
-        positions,
-        oracle.hypers,
-        num_samples,
-        samples_per_step,
-    )
+    args = oracle.model, oracle.params, jnp.asarray(x), KEY, positions, oracle.hypers
+    return jax.jit(bound, static_argnums=(0, 6, 7))(*args, num_samples, samples_per_step)
+
+
+def draws(oracle, x, num_samples):
+    args = oracle.params, jnp.asarray(x), KEY, jnp.arange(len(x)), jnp.arange(num_samples), oracle.hypers
+    return jax.jit(draw_batch, static_argnums=0)(oracle.model, *args)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +27,10 @@ def wrong():
     return LinearGaussian(dim=6, latent_dim=2, sigma=0.8, encoder_error=0.4)
 
 
+@pytest.mark.quick
 def test_is_the_log_of_the_mean_of_the_weights(wrong):
     x = wrong.sample(4)
-    draw = draw_batch(wrong.model, wrong.params, jnp.asarray(x), KEY, jnp.arange(4), jnp.arange(30), wrong.hypers)
+    draw = draws(wrong, x, 30)
     expected = np.log(np.mean(np.exp(np.asarray(draw.log_w, np.float64)), axis=1))
     found = estimate(wrong, x, 30, 7)
     np.testing.assert_allclose(found.log_p, expected, rtol=1e-5)
@@ -59,13 +57,14 @@ def test_depends_on_no_block(wrong):
 @pytest.mark.parametrize("m", [1, 2, 5, 20])
 def test_blocks_of_fewer_samples_never_exceed_the_whole(wrong, m):
     x = wrong.sample(20)
-    draw = draw_batch(wrong.model, wrong.params, jnp.asarray(x), KEY, jnp.arange(20), jnp.arange(100), wrong.hypers)
+    draw = draws(wrong, x, 100)
     log_w = np.asarray(draw.log_w, np.float64)
     of = lambda w: np.logaddexp.reduce(w, axis=-1) - np.log(w.shape[-1])  # noqa: E731
     np.testing.assert_array_less(of(log_w.reshape(20, -1, m)).mean(-1), of(log_w))
     np.testing.assert_allclose(estimate(wrong, x, 100, 9).log_p, of(log_w), rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_reaches_the_truth_with_a_wrong_encoder(wrong):
     x = wrong.sample(10)
     found = estimate(wrong, x, 200_000, 1000).log_p

@@ -18,6 +18,8 @@ from vae_jax.models import make_model
 from vae_jax.objectives import make_loss_fn, make_objective
 from vae_jax.training.program import make_program
 
+# Compiled whole: operation by operation takes much longer.
+expectation, log_density, quantile = map(jax.jit, (expectation, log_density, quantile))
 LEVELS = np.arange(256) / np.float32(255)
 MASSES = ("discretized_logistic", "discretized_logistic_mixture", "categorical")
 DENSITIES = ("continuous_bernoulli", "gaussian", "gaussian_per_pixel", "gaussian_optimal_sigma")
@@ -50,12 +52,19 @@ def outputs(name, seed=0, num=60):
     return jnp.asarray(np.concatenate([logits, means, log_scales], 1), jnp.float32)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def draw(likelihood, num, out, theta):
+    """Samples [num, D]."""
+    return jax.vmap(lambda key: likelihood.sample(theta, key, out))(jax.random.split(jax.random.key(0), num))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def over_levels(likelihood, out):
     """log p of every level, [256, D]."""
     return jax.vmap(lambda level: likelihood.log_prob({}, out, jnp.full(len(out), level)))(jnp.asarray(LEVELS))
 
 
+@pytest.mark.quick
 def test_bernoulli_is_scipys_and_sums_to_one():
     logits = np.array([-8.0, -0.3, 0.0, 2.0, 9.0])
     p = 1 / (1 + np.exp(-logits))
@@ -65,15 +74,22 @@ def test_bernoulli_is_scipys_and_sums_to_one():
     np.testing.assert_allclose(np.exp(log_p[0]) + np.exp(log_p[1]), 1.0, rtol=1e-6)
 
 
+@jax.jit
+@jax.value_and_grad
+def bernoulli_and_gradient(logit, x):
+    return bernoulli().log_prob({}, logit.reshape(1, 1), x.reshape(1)).sum()
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("logit", [1e4, -1e4, 104.0, 88.0, 0.0])
 @pytest.mark.parametrize("x", [0.0, 1.0])
 def test_bernoulli_is_finite_with_its_gradient_at_any_logit(logit, x):
-    log_prob = lambda l: jnp.sum(bernoulli().log_prob({}, jnp.full((1, 1), l), jnp.full(1, x)))  # noqa: E731, E741
-    value, gradient = jax.value_and_grad(log_prob)(logit)
+    value, gradient = bernoulli_and_gradient(logit, x)
     np.testing.assert_allclose(value, x * logit - np.logaddexp(0, logit), rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(gradient, x - scipy.special.expit(logit), atol=1e-6)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("learn_sigma", [False, True])
 def test_gaussian_is_scipys_and_integrates_to_one(learn_sigma):
     likelihood = gaussian(0.3, learn_sigma)
@@ -81,15 +97,17 @@ def test_gaussian_is_scipys_and_integrates_to_one(learn_sigma):
     x = np.array([0.1, 0.3])
     expected = scipy.stats.norm.logpdf(x, np.asarray(out)[:, 0], 0.3)
     np.testing.assert_allclose(likelihood.log_prob(theta, out, jnp.asarray(x)), expected, rtol=1e-5)
-    density = lambda x: float(np.exp(likelihood.log_prob(theta, out, jnp.full(2, x)))[1])  # noqa: E731
+    log_p = jax.jit(lambda x: likelihood.log_prob(theta, out, jnp.full(2, x))[1])
+    density = lambda x: float(np.exp(log_p(x)))  # noqa: E731
     assert abs(scipy.integrate.quad(density, -4, 4, points=[0.2], limit=50, epsabs=1e-4)[0] - 1) < 1e-3
 
 
+@pytest.mark.quick
 def test_a_learned_sigma_is_optimal_at_the_root_mean_square_error():
     likelihood, out = gaussian(1.0, True), jnp.zeros((4, 1))
     x = jnp.array([0.1, -0.2, 0.3, 0.4])
     optimum = {"log_sigma": 0.5 * jnp.log(jnp.mean(x**2))}
-    gradient = jax.grad(lambda t: jnp.sum(likelihood.log_prob(t, out, x)))(optimum)
+    gradient = jax.jit(jax.grad(lambda t: jnp.sum(likelihood.log_prob(t, out, x))))(optimum)
     np.testing.assert_allclose(gradient["log_sigma"], 0.0, atol=1e-5)
 
 
@@ -100,8 +118,7 @@ def test_mean_and_sample_agree_and_start_has_the_mean(name):
     out, theta = likelihood.start(x_mean), likelihood.init()
     assert out.ndim == 2 and len(out) == 5
     np.testing.assert_allclose(likelihood.mean(theta, out), x_mean, rtol=1e-5, atol=1e-5)
-    keys = jax.random.split(jax.random.key(0), 4000)
-    samples = jax.vmap(lambda k: likelihood.sample(theta, k, out))(keys)
+    samples = draw(likelihood, 4000, out, theta)
     np.testing.assert_allclose(samples.mean(0), x_mean, atol=4 * 0.5 / np.sqrt(4000))
 
 
@@ -112,15 +129,17 @@ def test_start_is_finite_where_a_value_never_varies(name):
     assert np.isfinite(out).all()
     np.testing.assert_allclose(likelihood.mean(likelihood.init(), out), x_mean, atol=2e-3)
     log_p = lambda out: jnp.sum(likelihood.log_prob(likelihood.init(), out, x_mean))  # noqa: E731
-    assert np.isfinite(log_p(out)) and np.isfinite(jax.grad(log_p)(out)).all()
+    assert all(np.isfinite(a).all() for a in jax.jit(jax.value_and_grad(log_p))(out))
 
 
 def test_gradients_match_finite_differences():
     with jax.enable_x64(True):
         out, x = jnp.array([[-3.0], [0.5], [6.0]]), jnp.array([1.0, 0.0, 1.0])
-        check_grads(lambda out: bernoulli().log_prob({}, out, x), (out,), order=2, modes="rev", rtol=1e-5)
+        binary = jax.jit(lambda out: bernoulli().log_prob({}, out, x))
+        check_grads(binary, (out,), order=2, modes="rev", rtol=1e-5)
         normal, theta = gaussian(0.5, True), {"log_sigma": jnp.asarray(-0.7)}
-        check_grads(lambda t, out: normal.log_prob(t, out, x), (theta, out), order=2, modes="rev", rtol=1e-5)
+        real = jax.jit(lambda theta, out: normal.log_prob(theta, out, x))
+        check_grads(real, (theta, out), order=2, modes="rev", rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["continuous_bernoulli", "gaussian_per_pixel", *MASSES])
@@ -135,14 +154,14 @@ def test_gradients_of_the_others_match_finite_differences(name):
 
 def test_a_learned_sigma_is_the_spread_of_the_samples():
     likelihood, out = gaussian(1.0, True), jnp.zeros((3, 1))
-    keys = jax.random.split(jax.random.key(0), 4000)
-    samples = jax.vmap(lambda k: likelihood.sample({"log_sigma": jnp.log(0.1)}, k, out))(keys)
+    samples = draw(likelihood, 4000, out, {"log_sigma": jnp.log(0.1)})
     np.testing.assert_allclose(samples.std(0), 0.1, rtol=0.05)
 
 
 # Probabilities of the 256 levels
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", MASSES)
 def test_masses_sum_to_one_and_their_mean_is_exact(name):
     likelihood, out = build(name), outputs(name)
@@ -172,6 +191,7 @@ def logistic_mass(mean, scale):
     return np.where(upper[:-1], sf[:-1] - sf[1:], cdf[1:] - cdf[:-1])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("mean", "scale"), [(0.4, 0.03), (0.0, 0.002), (1.1, 0.1), (0.5, 3.0)])
 def test_a_discretized_logistic_is_the_difference_of_distribution_functions(mean, scale):
     raw = -7.6 + np.log(np.expm1(np.log(scale) + 7.6))  # the soft bound undone
@@ -179,6 +199,7 @@ def test_a_discretized_logistic_is_the_difference_of_distribution_functions(mean
     np.testing.assert_allclose(log_p, np.log(logistic_mass(mean, scale)), rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.quick
 def test_a_mixture_is_the_weighted_sum_of_its_components():
     mixture, one = build("discretized_logistic_mixture"), build("discretized_logistic")
     out = outputs("discretized_logistic_mixture", num=7)[2:]
@@ -195,7 +216,7 @@ def test_samples_of_masses_are_levels_in_their_proportions(name):
     out = likelihood.start(jnp.array([0.004, 0.3]))
     if name == "discretized_logistic_mixture":
         out = jnp.tile(jnp.array([[0.0, 1.0, -1.0, 0.1, 0.8, 1.2, -4.0, -3.0, -2.0]]), (2, 1))
-    samples = jax.vmap(lambda k: likelihood.sample({}, k, out))(jax.random.split(jax.random.key(0), num))
+    samples = draw(likelihood, num, out, {})
     level = np.round(np.asarray(samples) * 255).astype(int)
     np.testing.assert_allclose(samples, LEVELS[level], rtol=2e-7)
     p = np.exp(np.asarray(over_levels(likelihood, out), np.float64))
@@ -221,6 +242,7 @@ def density(logit):
     return lambda x: np.exp(np.asarray(log_density(jnp.full(x.shape, logit, jnp.float64), jnp.asarray(x))))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("logit", [-600.0, -37.0, -2.0, -1.0, -0.3, 1e-4, 0.0, 0.5, 0.999, 1.001, 12.0, 600.0])
 def test_the_continuous_bernoulli_is_the_papers_and_integrates_to_one(logit):
     x = np.linspace(0, 1, 21)
@@ -242,11 +264,12 @@ def normalizer(logit):
     return value, -1 / np.expm1(-logit) - 1 / logit, 1 / logit**2 - 0.25 / np.sinh(logit / 2) ** 2
 
 
+@pytest.mark.quick
 def test_the_continuous_bernoulli_is_exact_around_one_half():
     """In float32: value, gradient and second derivative."""
     logits = jnp.float32([-8, -2.5, -1, -0.99, -0.5, -0.1, -1e-3, -1e-7, 0, 1e-20, 1e-5, 0.03, 0.7, 1, 1.01, 3])
     function = jax.jit(lambda l: -log_density(l, jnp.zeros_like(l)))  # noqa: E741
-    second = jax.grad(lambda l: jax.grad(lambda l: function(l).sum())(l).sum())  # noqa: E741
+    second = jax.jit(jax.grad(lambda l: jax.grad(lambda l: function(l).sum())(l).sum()))  # noqa: E741
     expected = np.array([normalizer(logit) for logit in np.asarray(logits, np.float64)]).T
     for found, exact in zip((function(logits), expectation(logits), second(logits)), expected, strict=True):
         np.testing.assert_allclose(found, exact, rtol=2e-6, atol=3e-7)
@@ -270,13 +293,13 @@ def test_the_continuous_bernoullis_mean_and_quantiles_are_those_of_its_density()
 
 def test_continuous_bernoulli_samples_have_their_distribution():
     likelihood, logits = build("continuous_bernoulli"), jnp.array([-20.0, 0.0, 3.0])
-    keys = jax.random.split(jax.random.key(0), 5000)
-    samples = np.asarray(jax.vmap(lambda k: likelihood.sample({}, k, logits[:, None]))(keys))
+    samples = np.asarray(draw(likelihood, 5000, logits[:, None], {}))
     for d, logit in enumerate(np.asarray(logits, np.float64)):
         cdf = (lambda x: x) if logit == 0 else lambda x, l=logit: np.expm1(l * x) / np.expm1(l)  # noqa: E741
         assert scipy.stats.kstest(samples[:, d], cdf).pvalue > 1e-3
 
 
+@pytest.mark.quick
 def test_a_gaussian_per_pixel_has_its_own_sigma_above_the_bound():
     likelihood = build("gaussian_per_pixel", min_sigma=0.02)
     raw = jnp.array([-1e4, -5.0, np.log(0.02), -1.0, 2.0])
@@ -285,8 +308,7 @@ def test_a_gaussian_per_pixel_has_its_own_sigma_above_the_bound():
     x = np.array([0.3, 0.31, 0.25, 0.9, -4.0])
     expected = scipy.stats.norm.logpdf(x, 0.3, sigma)
     np.testing.assert_allclose(likelihood.log_prob({}, out, jnp.asarray(x)), expected, rtol=2e-5, atol=1e-5)
-    keys = jax.random.split(jax.random.key(0), 4000)
-    np.testing.assert_allclose(jax.vmap(lambda k: likelihood.sample({}, k, out))(keys).std(0), sigma, rtol=0.05)
+    np.testing.assert_allclose(draw(likelihood, 4000, out, {}).std(0), sigma, rtol=0.05)
     start = likelihood.start(jnp.array([0.2]))
     np.testing.assert_allclose(
         likelihood.log_prob({}, start, jnp.array([0.2])), -np.log(0.1 * np.sqrt(2 * np.pi)), 1e-5
@@ -308,16 +330,18 @@ def test_the_variances_gradient_is_its_distance_to_the_batchs_mean_squared_error
         x, out = jnp.asarray(rng.uniform(size=(6, 9))), jnp.asarray(rng.uniform(size=(6, 9, 1)))
         one = jax.vmap(likelihood.log_prob, (None, 0, 0))
         loss = lambda theta, out: jnp.mean(jnp.sum(-one(theta, out, x), axis=1))  # noqa: E731
-        value, (gradient, d_out) = jax.value_and_grad(loss, (0, 1))(theta, out)
+        value, (gradient, d_out) = jax.jit(jax.value_and_grad(loss, (0, 1)))(theta, out)
         mse = np.mean((np.asarray(x) - np.asarray(out[..., 0])) ** 2)
         np.testing.assert_allclose(gradient["statistics"]["variance"], 0.3 - mse, rtol=1e-12)
 
         ordinary = gaussian(np.sqrt(0.3), False)
         usual = lambda out: jnp.mean(jnp.sum(-jax.vmap(ordinary.log_prob, (None, 0, 0))({}, out, x), axis=1))  # noqa: E731
-        np.testing.assert_allclose(value, usual(out), rtol=1e-12)
-        np.testing.assert_allclose(d_out, jax.grad(usual)(out), rtol=1e-12)
+        expected, d_expected = jax.jit(jax.value_and_grad(usual))(out)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(d_out, d_expected, rtol=1e-12)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("variance", "sigma"), [(0.09, 0.3), (1e-9, 0.02), (0.0, 0.02)])
 def test_the_optimal_sigma_stays_above_its_bound(variance, sigma):
     with jax.enable_x64(True):
@@ -326,11 +350,10 @@ def test_the_optimal_sigma_stays_above_its_bound(variance, sigma):
         np.testing.assert_allclose(
             likelihood.log_prob(theta, out, x), scipy.stats.norm.logpdf(x, out[:, 0], sigma), rtol=1e-12
         )
-        gradient = jax.grad(lambda t: -likelihood.log_prob(t, out, x).sum())(theta)["statistics"]["variance"]
+        gradient_of = jax.jit(jax.grad(lambda t: -likelihood.log_prob(t, out, x).sum()))
+        gradient = gradient_of(theta)["statistics"]["variance"]
         np.testing.assert_allclose(gradient, variance - 0.005, rtol=1e-9)  # it can leave the bound again
-        keys = jax.random.split(jax.random.key(0), 4000)
-        samples = jax.vmap(lambda k: likelihood.sample(theta, k, out))(keys)
-        np.testing.assert_allclose(samples.std(0), sigma, rtol=0.05)
+        np.testing.assert_allclose(draw(likelihood, 4000, out, theta).std(0), sigma, rtol=0.05)
 
 
 def test_the_optimal_sigmas_variance_is_a_running_mean_in_a_model():
@@ -339,10 +362,14 @@ def test_the_optimal_sigmas_variance_is_a_running_mean_in_a_model():
     config.update(likelihood="gaussian_optimal_sigma", hidden=(5,))
     model = make_model(config, jnp.full((3, 2, 1), 0.4), 2)
     now = {"latent_dim": jnp.int32(2), "beta": jnp.float32(0.3)}
-    params = model.init(jax.random.key(0), now)
-    x = jax.random.uniform(jax.random.key(1), (8, 6))
     loss_fn = make_loss_fn(model, make_objective(default().objective), now, num_samples=3)
-    (_, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, x, jax.random.key(2))
+
+    @jax.jit
+    def first_step():
+        params, x = model.init(jax.random.key(0), now), jax.random.uniform(jax.random.key(1), (8, 6))
+        return params, jax.value_and_grad(loss_fn, has_aux=True)(params, x, jax.random.key(2))
+
+    params, ((_, metrics), grads) = first_step()
     variance, gradient = (t["decoder"]["likelihood"]["statistics"]["variance"] for t in (params, grads))
     mse = (metrics["distortion"] / 6 - 0.5 * np.log(2 * np.pi)) * 2  # at variance 1
     np.testing.assert_allclose(variance - 0.1 * gradient, 0.9 * variance + 0.1 * mse, rtol=1e-5)
@@ -353,7 +380,8 @@ def test_gaussians_integrate_to_one(name):
     likelihood = build(name)
     theta, out = likelihood.init(), likelihood.start(jnp.array([0.3]))
     x = np.linspace(-1, 2, 3001)
-    log_p = jax.vmap(lambda x: likelihood.log_prob(theta, out, x))(jnp.asarray(x, jnp.float32)[:, None])[:, 0]
+    one = jax.jit(jax.vmap(lambda x: likelihood.log_prob(theta, out, x[None])[0]))
+    log_p = one(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(scipy.integrate.trapezoid(np.exp(np.asarray(log_p, np.float64)), x), 1.0, atol=1e-5)
 
 
@@ -418,21 +446,21 @@ def test_a_model_learns_with_each_and_draws_what_it_is_a_distribution_of(name):
     model = make_model(config, jnp.full((3, 2, 1), 0.6), 2)
     now = {"latent_dim": jnp.int32(2), "beta": jnp.float32(1.0)}
     loss_fn = make_loss_fn(model, make_objective(default().objective), now)
-    params = model.init(jax.random.key(0), now)
 
-    @jax.jit
     def step(params, rng):
         loss, grads = jax.value_and_grad(lambda p: loss_fn(p, x, rng)[0])(params)
         norm = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)))
         return jax.tree.map(lambda p, g: p - 0.05 * g / (1 + norm), params, grads), loss
 
-    losses = []
-    for rng in jax.random.split(jax.random.key(1), 60):
-        params, loss = step(params, rng)
-        losses.append(float(loss))
+    @jax.jit
+    def learn():
+        params, keys = model.init(jax.random.key(0), now), jax.random.split(jax.random.key(1), 60)
+        params, losses = jax.lax.scan(step, params, keys)
+        z = jnp.array([0.3, -1.0])
+        return losses, model.decode(params, z, jax.random.key(2)), model.decode(params, z)
+
+    losses, drawn, mean = learn()
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.1 and np.isfinite(losses).all()
-    z = jnp.array([0.3, -1.0])
-    drawn, mean = model.decode(params, z, jax.random.key(2)), model.decode(params, z)
     assert drawn.shape == mean.shape == (3, 2, 1) and drawn.std() > 0
     if not name.startswith("gaussian"):
         assert 0 <= mean.min() <= mean.max() <= 1 and 0 <= drawn.min() <= drawn.max() <= 1

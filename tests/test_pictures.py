@@ -1,5 +1,6 @@
 """What a run draws: the paths between codes, the units in their order, the plane, and which files there are."""
 
+import copy
 from statistics import NormalDist
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ def norms(z):
     return np.linalg.norm(z, axis=-1)
 
 
+@pytest.mark.quick
 def test_on_the_sphere_direction_and_norm_change_evenly():
     a, b = RNG.normal(size=(2, 6, 4))
     path = on_the_sphere(a, b, T)
@@ -33,6 +35,7 @@ def test_on_the_sphere_direction_and_norm_change_evenly():
     np.testing.assert_allclose(quarter, 2 * np.stack([np.cos(T * np.pi / 2), np.sin(T * np.pi / 2)], 1), atol=1e-12)
 
 
+@pytest.mark.quick
 def test_without_a_circle_the_sphere_is_the_line():
     a = np.array([[1.0, 2], [0, 0], [1, 0], [3, 3]])
     b = np.array([[1.0, 2], [1, 1], [-2, 0], [6, 6]])  # the same, from the origin, opposite, further out
@@ -82,6 +85,7 @@ def test_one_example_has_nobody_to_be_interpolated_with(drawn, tmp_path):
     assert not drawn
 
 
+@pytest.mark.quick
 def test_a_traversal_changes_one_unit_a_row_the_largest_kl_first(drawn, tmp_path):
     means = RNG.normal(size=(200, 5)) * [1, 0, 1, 1, 1]
     rate = np.array([0.5, 0.0, 2.0, 1.0, 3.25])
@@ -154,9 +158,28 @@ def test_every_kind_of_data_is_drawn(config, tmp_path, shape, latent_dim, extra)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.glob("*.png"))
 
 
-def test_titles_say_what_on_which_data_and_when(config, images, tmp_path, drawn):
-    run = untrained(config, images, tmp_path)
-    member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), [])
+@pytest.fixture(scope="module")
+def made():
+    """Holds the run of `untouched` once it is made: what is compiled for it serves all tests."""
+    return {}
+
+
+@pytest.fixture
+def untouched(made, config, images, tmp_path_factory):
+    """An untrained run on `images`, to be looked at but not changed."""
+    if not made:
+        made["run"] = untrained(config, images, tmp_path_factory.mktemp("untouched"))
+    return made["run"]
+
+
+@pytest.fixture
+def run(untouched):
+    """The same, to be changed."""
+    return copy.copy(untouched)
+
+
+def test_titles_say_what_on_which_data_and_when(untouched, images, tmp_path, drawn):
+    member.draw_pictures(untouched, images, tmp_path, "blobs (array)", entry(3), [])
     assert set(drawn) == {"samples", "reconstructions", "interpolation", "traversal"}
     for made in drawn.values():
         assert "blobs (array), epoch 0.1, beta 0.25" in made.title
@@ -169,8 +192,7 @@ def test_titles_say_what_on_which_data_and_when(config, images, tmp_path, drawn)
     assert list(made.signed) == [2, 5]
 
 
-def test_a_plain_autoencoder_has_no_prior_in_its_pictures(config, images, tmp_path, drawn):
-    run = untrained(config, images, tmp_path)
+def test_a_plain_autoencoder_has_no_prior_in_its_pictures(run, images, tmp_path, drawn):
     nothing = {"epoch": 0.1, "test": {"rate": None, "unit_rate": None, "unit_activity": None}}
     member.draw_pictures(run, images, tmp_path, "blobs (array)", nothing, [])
     assert drawn["samples"].title.startswith("Decoded draws from a Gaussian fitted to the training codes")
@@ -183,23 +205,20 @@ def test_a_plain_autoencoder_has_no_prior_in_its_pictures(config, images, tmp_pa
     assert set(drawn) == {"reconstructions", "interpolation", "traversal"}
 
 
-def test_the_prior_of_a_model_of_ones_own_is_not_known(config, images, tmp_path, drawn):
-    run = untrained(config, images, tmp_path)
-    member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
+def test_the_prior_of_a_model_of_ones_own_is_not_known(untouched, images, tmp_path, drawn):
+    member.draw_pictures(untouched, images, tmp_path, "blobs (array)", entry(3), ["model"])
     assert "on the line" in drawn["interpolation"].title and "quantile" in drawn["traversal"].title
 
 
 @pytest.mark.parametrize("num", [1, 3])
-def test_few_test_examples_are_enough(config, images, tmp_path, drawn, num):
+def test_few_test_examples_are_enough(untouched, images, tmp_path, drawn, num):
     few = images._replace(test=images.test._replace(rows=images.test.rows[:num]))
-    run = untrained(config, few, tmp_path)
-    member.draw_pictures(run, few, tmp_path, "blobs (array)", entry(3), [])
+    member.draw_pictures(untouched, few, tmp_path, "blobs (array)", entry(3), [])
     assert drawn["reconstructions"].x.shape[:2] == (3, num)
     assert ("interpolation" in drawn) == (num > 1) and (tmp_path / "latents.png").exists()
 
 
-def test_a_posterior_without_means_has_no_pictures_of_codes(config, images, tmp_path, drawn):
-    run = untrained(config, images, tmp_path)
+def test_a_posterior_without_means_has_no_pictures_of_codes(run, images, tmp_path, drawn):
     run.encode = lambda x: (x,)
     member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3), ["model"])
     assert set(drawn) == {"samples", "reconstructions"} and (tmp_path / "rates.png").exists()

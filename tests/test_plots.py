@@ -28,6 +28,7 @@ def page(monkeypatch):
     return lambda: made[-1]
 
 
+@pytest.mark.quick
 def test_values_in_the_unit_interval_keep_their_shades_and_others_span_theirs():
     assert base.look(np.array([0.2, 0.4])) == base.Look(0.0, 1.0, True)  # mostly dark: ink on paper
     assert base.look(np.array([0.2, 0.9])) == base.Look(0.0, 1.0, False)  # as it is
@@ -52,6 +53,7 @@ def test_huge_images_shrink():
     assert base.pixels(np.zeros((1, 600, 500, 3)), PHOTO, zoom).shape == (1, 200, 167, 3)
 
 
+@pytest.mark.quick
 def test_pixels_have_the_colours_they_should():
     grey = np.array([0.0, 0.25, 2.0]).reshape(1, 1, 3, 1)
     np.testing.assert_allclose(base.pixels(grey, PHOTO, 1)[0, 0, :, 0], [0, 0.25, 1])  # clipped
@@ -65,6 +67,7 @@ def test_pixels_have_the_colours_they_should():
     np.testing.assert_allclose(base.pixels(np.zeros((1, 1, 1, 3)), PHOTO, 1, signed=True), 0.5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("shape", [(7, 5, 1), (6, 9, 3)])
 def test_a_table_shows_every_example_at_its_place(tmp_path, page, shape):
     x = RNG.uniform(size=(3, 4, *shape))

@@ -4,6 +4,8 @@ import pytest
 from vae_jax.errors import UserError
 from vae_jax.metrics.label_probes import linear_probe, nearest_neighbours
 
+pytestmark = pytest.mark.quick
+
 PROBES = [linear_probe, nearest_neighbours]
 
 

@@ -12,6 +12,8 @@ from test_main import start, wait_for
 
 import vae_jax
 
+pytestmark = pytest.mark.slow  # seven processes, each of which starts, traces and compiles
+
 # Two members over two devices, then, of another activation, one model whose batch both share.
 SWEEP = ["--config.sweep.mode=zip", "--config.sweep.beta=(0.5,2,1)", "--config.sweep.latent_dim=(1,2,2)"]
 SWEEP += ["--config.sweep.model_activation=('tanh','tanh','relu')", "--config.eval.batch_size=20"]
@@ -30,7 +32,7 @@ def start_two(workdir, path, *arguments):
         free.bind(("localhost", 0))
         address = f"--coordinator=localhost:{free.getsockname()[1]}"
     each = [[address, "--num_processes=2", f"--process_id={i}"] for i in (0, 1)]
-    return [start(workdir, path, *arguments, *more) for more in each]
+    return [start(workdir, path, *arguments, *more, drawn=True) for more in each]
 
 
 def ended(*processes):

@@ -16,6 +16,8 @@ from vae_jax.errors import UserError
 from vae_jax.report import captions, markup, page
 from vae_jax.workdir import files
 
+pytestmark = pytest.mark.quick
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 SUBSET = {"name": "mnist", "source": "embedded", "num_train": 4000, "num_valid": 500, "num_test": 500}
 DATA = SUBSET | {"binarization": "dynamic", "example_shape": [28, 28, 1], "fingerprint": "0123456789abcdef"}
@@ -254,6 +256,7 @@ def browse(tmp_path, text, width=1000):
     return json.loads(html.unescape(found[1])) | asked, console, imread(shot)[..., :3]
 
 
+@pytest.mark.slow  # needs a browser
 def test_a_browser_shows_a_run(tmp_path):
     text = write(tmp_path, [member()], pictures=["samples", "curves", "latents"])
     says, console, shot = browse(tmp_path, text)
@@ -265,12 +268,14 @@ def test_a_browser_shows_a_run(tmp_path):
     assert np.mean((shot == 1).all(-1)) > 0.3  # paper
 
 
+@pytest.mark.slow  # needs a browser
 def test_a_browser_sorts_the_members_of_a_sweep_also_on_a_narrow_screen(tmp_path, sweep):
     says, console, _ = browse(tmp_path, write(tmp_path, sweep), width=500)
     assert not console and says["images"] == says["decoded"] == 2 and not says["wide"]
     assert says["sorted"] == ["1203", "0123", "3210"]
 
 
+@pytest.mark.slow  # needs a browser
 @pytest.mark.parametrize("policy", [True, False])
 def test_a_broken_page_is_noticed(tmp_path, policy):
     text = write(tmp_path, [member()]).replace("<main>", '<main><img src="data:image/png;base64,AAAA">')

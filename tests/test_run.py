@@ -20,7 +20,7 @@ def trained(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr("vae_jax.report.finish.Outcome._draw", lambda *_: None)
     images, config = conftest.images.__wrapped__(), conftest.config.__wrapped__()
-    config.train.num_epochs, config.eval.nll_samples = 0.5, 2
+    config.train.num_epochs = 0.5
     yield vae_jax.train(config, tmp_path_factory.mktemp("run"), dataset=images), images
     patch.undo()
 

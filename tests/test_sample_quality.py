@@ -36,6 +36,7 @@ def from_the_papers(real, fake, k):
     return precision, recall, density, sum(any(column) for column in zip(*in_real, strict=True)) / len(real)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("n", "m", "k"), [(40, 40, 5), (60, 25, 3), (25, 60, 1), (8, 30, 3)])
 def test_neighbourhood_is_what_the_papers_define(n, m, k):
     real, fake = normal(n), 0.7 * normal(m, seed=1) + 1.2
@@ -57,6 +58,7 @@ def test_points_on_the_surface_of_a_ball_lie_in_it():
     np.testing.assert_allclose(neighbourhood(real, fake, 4), from_the_papers(real, fake, 4), rtol=1e-12)
 
 
+@pytest.mark.quick
 def test_density_of_a_perfect_model_is_1_in_expectation():
     found = [neighbourhood(normal(50, seed=2 * i), normal(30, seed=2 * i + 1), k=3).density for i in range(400)]
     assert abs(np.mean(found) - 1.0) < 4 * np.std(found) / np.sqrt(len(found)) < 0.1
@@ -104,12 +106,14 @@ def test_too_few_points_are_refused_in_one_line(sizes):
     neighbourhood(normal(6), normal(6), k=5)
 
 
+@pytest.mark.quick
 def test_frechet_is_the_closed_form_of_diagonal_gaussians():
     sigma, tau = np.array([1.0, 2.0, 0.5]), np.array([3.0, 2.0, 0.1])
     real, fake = sigma * whitened(500, 3), tau * whitened(300, 3, seed=1) + [1.0, -2.0, 0.5]
     assert frechet(real, fake) == pytest.approx(5.25 + np.sum((sigma - tau) ** 2), rel=1e-10)
 
 
+@pytest.mark.quick
 def test_frechet_of_covariances_that_do_not_commute():
     scipy_linalg = pytest.importorskip("scipy.linalg")
     real, fake = (normal(400, 4, seed=i) @ normal(4, 4, seed=i + 2) for i in (0, 1))

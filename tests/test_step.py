@@ -111,6 +111,19 @@ def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
     assert at(state, 30, -4.0).best.step == 30
 
 
+@pytest.mark.slow  # without jit every operation is compiled by itself
+def test_a_compiled_step_is_the_step(config):
+    p = program(config)
+    h, x, index = one(p), jnp.asarray(X), jnp.arange(20)
+    state = p.steps.init(h)
+    plain, compiled = (train(state, h, x, index) for train in (p.steps.train, jax.jit(p.steps.train)))
+    for a, b in zip(jax.tree.leaves(plain[1]), jax.tree.leaves(compiled[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(plain[0].params), jax.tree.leaves(compiled[0].params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(p.steps.init)(h).step, state.step)
+
+
 def test_noise_of_a_step_is_a_function_of_seed_and_step(config):
     p = program(config)
     h = one(p)

@@ -8,6 +8,8 @@ import pytest
 from vae_jax.data import Split, from_arrays, row_reader, stream
 from vae_jax.errors import UserError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def split():

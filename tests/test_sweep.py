@@ -10,6 +10,8 @@ from vae_jax import main
 from vae_jax.config import as_command, check, default, single, sweep
 from vae_jax.errors import UserError
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 
 

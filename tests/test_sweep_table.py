@@ -8,6 +8,8 @@ from vae_jax.plots import pivot
 from vae_jax.report import sweep_table as table
 from vae_jax.workdir import ranking
 
+pytestmark = pytest.mark.quick
+
 
 def member(number, nll, diverged_at=None, elbo=-100.0, **swept):
     """A member whose test NLL is `nll`, and whose validation NLL is 1 lower."""

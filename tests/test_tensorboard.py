@@ -29,7 +29,7 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def config(config):
-    config.eval.tensorboard, config.eval.nll_samples, config.train.num_epochs = True, 3, 1.0
+    config.eval.tensorboard, config.train.num_epochs = True, 1.0
     config.train.schedule_epochs = 2.0
     return config
 
@@ -92,6 +92,7 @@ def test_a_run_its_resumption_and_its_pictures(config, images, tmp_path):
     assert [image.step for image in assert_the_same(tmp_path).Images("samples")] == [20]
 
 
+@pytest.mark.quick
 def test_a_sweep_in_parts_has_a_run_for_each_member(config, images, tmp_path):
     config.sweep.beta, config.sweep.max_members = (0.5, 2.0), 1
     vae_jax.train(config, tmp_path, dataset=images)

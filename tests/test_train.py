@@ -13,6 +13,7 @@ import vae_jax
 from vae_jax.config import check
 from vae_jax.data import scan, stream
 from vae_jax.errors import UserError
+from vae_jax.parallel import devices
 from vae_jax.training.program import make_program
 from vae_jax.types import Objective
 from vae_jax.workdir import checkpoints
@@ -195,7 +196,7 @@ def test_reconstructions_are_nearer_than_other_examples(finished):
     assert np.mean(np.diag(distance)) < 0.8 * np.mean(distance)
 
 
-@pytest.mark.parametrize("chunks", [1, 3, 6])
+@pytest.mark.parametrize("chunks", [1, pytest.param(3, marks=pytest.mark.quick), 6])
 def test_stopping_and_resuming_changes_no_bit(finished, config, images, tmp_path, monkeypatch, chunks):
     _, straight, _ = finished
     with monkeypatch.context() as patch:
@@ -297,10 +298,10 @@ def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):
     assert len(traces) == 2
 
 
-def chunk_on(devices, config, images):
+def chunk_on(some, config, images):
     program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
-    mesh = devices.make_mesh(1, config.train.batch_size, devices)
-    assert mesh.size == len(devices)
+    mesh = devices.make_mesh(1, config.train.batch_size, some)
+    assert mesh.size == len(some)
     state = devices.place(mesh, loop.initial_state(program), "member")
     store = devices.place(mesh, stream.store(images.train))
     ((_, index),) = stream.chunks(images.train, bounds=[(0, 20)], batch_size=24, seed=0, resident=True)

@@ -158,6 +158,7 @@ def test_early_stopping_waits_for_so_many_epochs_without_improvement():
 
 def test_a_run_stops_early_is_complete_and_is_evaluated_at_its_best(images, config, tmp_path, undrawn, caplog):
     config.train.num_epochs, config.train.early_stop_epochs, config.eval.every_epochs = 40.0, 1.0, 0.5
+    config.checkpoint.every_epochs = 40.0
     config.train.lr_decay = "constant"  # so that it soon gets no better
     run = vae_jax.train(config, tmp_path / "one", dataset=images)
     results = read_json(tmp_path / "one" / "results.json")

@@ -33,50 +33,43 @@ def draws(model, params, batch, samples, latent_dim, x=X):
     return jax.jit(many)(params, x[:batch])
 
 
+def of_oracle(oracle, x, samples):
+    positions = jnp.arange(len(x)), jnp.arange(samples)
+    many = lambda x: draw_batch(oracle.model, oracle.params, x, jax.random.key(0), *positions, oracle.hypers)  # noqa: E731
+    return jax.jit(many)(jnp.asarray(x))
+
+
+@pytest.mark.quick
 def test_true_posterior_gives_log_p_for_every_epsilon():
     with jax.enable_x64(True):
         oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
         x = oracle.sample(5)
-        draw = draw_batch(
-            oracle.model,
-            oracle.params,
-            jnp.asarray(x),
-            jax.random.key(0),
-            jnp.arange(5),
-            jnp.arange(11),
-            oracle.hypers,
-        )
+        draw = of_oracle(oracle, x, 11)
         np.testing.assert_allclose(draw.log_w, np.repeat(oracle.log_p(x)[:, None], 11, 1), rtol=1e-10)
         assert np.std(draw.distortion) > 0.1  # not because nothing is drawn
 
 
+@pytest.mark.quick
 def test_elbo_of_the_true_posterior_is_log_p():
     with jax.enable_x64(True):
         oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
         x = oracle.sample(3)
-        draw = draw_batch(
-            oracle.model,
-            oracle.params,
-            jnp.asarray(x),
-            jax.random.key(0),
-            jnp.arange(3),
-            jnp.arange(20_000),
-            oracle.hypers,
-        )
+        draw = of_oracle(oracle, x, 20_000)
         elbo = -np.mean(draw.distortion + draw.rate.sum(-1), axis=1)
         np.testing.assert_allclose(elbo, oracle.log_p(x), atol=5 * np.std(draw.distortion) / np.sqrt(20_000))
 
 
+@pytest.mark.quick
 def test_log_w_is_log_joint_minus_log_q():
     model = small(4)
     params = model.init(jax.random.key(0), hypers(3))
     draw = draws(model, params, 6, 2, 3)
     log_w = jax.jit(lambda x, z: model.log_joint(params, x, z, hypers(3)) - model.log_q(params, x, z, hypers(3)))
-    for b in range(6):
-        for k in range(2):
-            np.testing.assert_allclose(draw.log_w[b, k], log_w(X[b], draw.z[b, k]), rtol=1e-5)
+    expected = [[log_w(x, z) for z in zs] for x, zs in zip(np.asarray(X), np.asarray(draw.z), strict=True)]
+    np.testing.assert_allclose(draw.log_w, expected, rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_path_gradient_vanishes_at_the_true_posterior_and_the_plain_one_does_not():
     with jax.enable_x64(True):
         oracle = LinearGaussian(dim=5, latent_dim=2, sigma=0.7)
@@ -86,8 +79,9 @@ def test_path_gradient_vanishes_at_the_true_posterior_and_the_plain_one_does_not
             params = oracle.params | {"encoder": encoder}
             return oracle.model.draw(params, x, rng, oracle.hypers, weight).log_w
 
-        path = jax.grad(log_w)(oracle.params["encoder"], jnp.float64(1.0))
-        plain = jax.grad(log_w)(oracle.params["encoder"], None)
+        gradient = jax.jit(jax.grad(log_w))
+        path = gradient(oracle.params["encoder"], jnp.float64(1.0))
+        plain = gradient(oracle.params["encoder"], None)
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(path)) < 1e-9
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(plain)) > 1e-2
 
@@ -99,6 +93,7 @@ def test_path_weight_scales_the_path_and_leaves_the_value():
     model = small(3)
     params = model.init(jax.random.key(0), hypers(3))
 
+    @jax.jit
     def encoder_gradient(weight):
         log_w = lambda p: model.draw(p, X[0], jax.random.key(1), hypers(3), weight).log_w  # noqa: E731
         return jax.grad(log_w)(params)["encoder"]["mean"]["kernel"]
@@ -152,10 +147,10 @@ def test_missing_values_do_not_count():
     model = small(3)
     params = model.init(jax.random.key(0), hypers(3))
     observed = jnp.arange(12) < 7
-    one = lambda x: model.draw(params, Example(x, observed=observed), jax.random.key(1), hypers(3))  # noqa: E731
+    one = jax.jit(lambda x: model.draw(params, Example(x, observed=observed), jax.random.key(1), hypers(3)))
     a, b = one(X[0]), one(jnp.where(observed, X[0], 1 - X[0]))
     assert a.distortion == b.distortion and (a.z == b.z).all()
-    seen = model.draw(params, X[0], jax.random.key(1), hypers(3))
+    seen = jax.jit(model.draw)(params, X[0], jax.random.key(1), hypers(3))
     assert a.distortion < seen.distortion
 
 
@@ -177,14 +172,15 @@ def test_loss_gradient_matches_finite_differences():
         )
 
 
+@pytest.mark.quick
 def test_loss_is_the_sum_over_values_and_units_and_the_mean_over_examples():
     model = small(3)
     params = model.init(jax.random.key(0), hypers(3))
     loss_fn = make_loss_fn(model, make_objective(default().objective), hypers(3, beta=jnp.float32(4.0)))
-    loss, metrics = loss_fn(params, X, jax.random.key(1))
+    loss, metrics = jax.jit(loss_fn)(params, X, jax.random.key(1))
     np.testing.assert_allclose(loss, metrics["distortion"] + 4 * metrics["rate"], rtol=1e-6)
     np.testing.assert_allclose(metrics["elbo"], -metrics["distortion"] - metrics["rate"], rtol=1e-6)
-    q = jax.vmap(lambda x: model.encode(params, x, hypers(3)))(X)
+    q = jax.jit(jax.vmap(lambda x: model.encode(params, x, hypers(3))))(X)
     kl = 0.5 * np.sum(q.mean**2 + np.exp(q.logvar) - 1 - q.logvar, axis=1)
     np.testing.assert_allclose(metrics["rate"], np.mean(kl), rtol=1e-4)
 
@@ -195,8 +191,8 @@ def test_inactive_units_count_in_no_density_and_no_sample():
     z = jnp.array([0.3, -1.2])
     padded = jnp.concatenate([z, jnp.zeros(4)])
     for density in ("log_joint", "log_q"):
-        a = getattr(wide, density)(params[0], X[0], padded, hypers(2))
-        b = getattr(narrow, density)(params[1], X[0], z, hypers(2))
+        a = jax.jit(getattr(wide, density))(params[0], X[0], padded, hypers(2))
+        b = jax.jit(getattr(narrow, density))(params[1], X[0], z, hypers(2))
         np.testing.assert_allclose(a, b, rtol=1e-5)
     drawn = wide.sample_prior(params[0], jax.random.key(4), hypers(2))
     assert (drawn[2:] == 0).all()
@@ -206,7 +202,8 @@ def test_inactive_units_count_in_no_density_and_no_sample():
 def test_samples_of_the_prior_are_standard_normal():
     model = small(4)
     params = model.init(jax.random.key(0), hypers(4))
-    z = jax.vmap(lambda k: model.sample_prior(params, k, hypers(4)))(jax.random.split(jax.random.key(1), 10_000))
+    keys = jax.random.split(jax.random.key(1), 10_000)
+    z = jax.jit(jax.vmap(lambda key: model.sample_prior(params, key, hypers(4))))(keys)
     np.testing.assert_allclose(z.mean(0), 0.0, atol=0.05)
     np.testing.assert_allclose(z.std(0), 1.0, atol=0.05)
 
@@ -216,7 +213,7 @@ def test_the_first_decoder_starts_at_the_datas_mean_and_mirrors_the_encoder():
     config.model.hidden = (8, 7)
     x_mean = jnp.linspace(0.1, 0.9, 12).reshape(4, 3, 1)
     model = make_model(config.model, x_mean, 3)
-    params = model.init(jax.random.key(0), hypers(3))
+    params = jax.jit(model.init)(jax.random.key(0), hypers(3))
     network = params["decoder"]["network"]
     shapes = [network[f"Dense_{i}"]["kernel"].shape for i in range(3)]
     assert shapes == [(7, 3), (8, 7), (12, 8)]

@@ -7,6 +7,8 @@ from vae_jax.workdir.files import finite, write_json
 from vae_jax.workdir.record import FREE
 from vae_jax.workdir.rows import Rows, read_rows
 
+pytestmark = pytest.mark.quick
+
 
 def test_rows_are_cut_back_to_the_step_and_appended_to(tmp_path):
     path = tmp_path / "rows.jsonl"

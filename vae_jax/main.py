@@ -1,7 +1,7 @@
 """The command line: python -m vae_jax.main --config=configs/mnist.py
 
 The same command again goes on where it stopped. Fields of the config are set as --config.hypers.beta=4;
-vae_jax/defaults.py lists them all.
+vae_jax/config/defaults.py lists them all.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """A configuration: whether it is complete and possible, what single run a member of its sweep is, and its command.
 
-`configs/*.py` start from `default()` (vae_jax/defaults.py lists every field) and change what they need.
+`configs/*.py` start from `default()` (vae_jax/config/defaults.py lists every field) and change what they need.
 """
 
 import difflib
