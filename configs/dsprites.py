@@ -1,4 +1,5 @@
-"""beta-VAE (Higgins et al. 2017) on dSprites: beta 4 and 10 latent units, Bernoulli on its black and white pixels.
+"""beta-VAE (Higgins et al. 2017) on dSprites: beta 4 and 10 latent units, Bernoulli on its black
+and white pixels.
 
     python3 -m vae_jax.main --config=configs/dsprites.py
 
@@ -6,7 +7,7 @@ It has no splits of its own: 5,000 images each are held out for validation and t
 Not run: needs the prepared dsprites, and a GPU for its 20 epochs of 727,280 images.
 """
 
-from vae_jax.config import default
+from vae_jax import default
 
 
 def get_config():
@@ -14,8 +15,8 @@ def get_config():
     config.data.name = "dsprites"
     config.data.num_test = 5000
     config.data.binarize = "threshold"
-    config.model.encoder = "conv"
-    config.model.channels = (32, 32, 64, 64)
+    config.network.name = "conv"
+    config.network.channels = (32, 32, 64, 64)
     config.hypers.beta = 4.0
     config.hypers.beta_warmup_epochs = 1.0
     config.hypers.latent_dim = 10

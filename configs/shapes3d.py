@@ -1,4 +1,5 @@
-"""beta-VAE (Higgins et al. 2017) on 3D Shapes (Burgess & Kim 2018): beta 4 and 10 latent units, 64x64 colour.
+"""beta-VAE (Higgins et al. 2017) on 3D Shapes (Burgess & Kim 2018): beta 4 and 10 latent units,
+64x64 colour.
 
     python3 -m vae_jax.main --config=configs/shapes3d.py
 
@@ -6,7 +7,7 @@ It has no splits of its own: 5,000 images each are held out for validation and t
 Not run: needs the prepared shapes3d, and a GPU for its 20 epochs of 470,000 images.
 """
 
-from vae_jax.config import default
+from vae_jax import default
 
 
 def get_config():
@@ -14,9 +15,9 @@ def get_config():
     config.data.name = "shapes3d"
     config.data.num_test = 5000
     config.data.binarize = "none"
-    config.model.encoder = "conv"
-    config.model.channels = (32, 32, 64, 64)
-    config.model.likelihood = "gaussian_optimal_sigma"
+    config.network.name = "conv"
+    config.network.channels = (32, 32, 64, 64)
+    config.likelihood.name = "gaussian_optimal_sigma"
     config.hypers.beta = 4.0
     config.hypers.beta_warmup_epochs = 1.0
     config.hypers.latent_dim = 10

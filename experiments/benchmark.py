@@ -1,41 +1,52 @@
-"""How fast is training? Whole epochs, beside PyTorch and the bare matrix products; and the time to start.
+"""How fast is training? Whole epochs, beside PyTorch and the bare matrix products; and the time to
+start.
 
     python experiments/benchmark.py --output=benchmark.md
     python experiments/benchmark.py --part=epochs --rounds=2 --data=mnist
 
-`--part=epochs`: 60,000 grey images of 784 pixels, binarized anew at every step; a VAE 784-500-20-500-784 with
-ReLU and a Bernoulli likelihood; Adam at 1e-3; an epoch is its 468 full batches of 128. The default images are
-synthetic: speed does not depend on what they show. After an uncounted epoch each, which compiles, each
-contestant takes an epoch in turn, on the CPU; a ratio is the median of the ratios of the rounds.
+`--part=epochs`: 60,000 grey images of 784 pixels, binarized anew at every step; a VAE
+784-500-20-500-784 with ReLU and a Bernoulli likelihood; Adam at 1e-3; an epoch is its 468 full
+batches of 128. The default images are
+synthetic: speed does not depend on what they show. After an uncounted epoch each, which compiles,
+each contestant takes an epoch in turn, on the CPU; a ratio is the median of the ratios of the
+rounds.
 
-    vae_jax    the training loop's own chunks: the order of examples, the metrics' way to the host and what
+    vae_jax    the training loop's own chunks: the order of examples, the metrics' way to the host
+    and what
                guards against divergence are in the time; validation and files are not
-    PyTorch    the same network, initial distribution and loss: the loop of the tutorials (DataLoader, Adam and
-               torch.bernoulli as they come), then three that are tuned with what proved fastest: `rand < x` (a third
-               of torch.bernoulli's time) and fused Adam (a quarter); all with float32 images and a thread a core
+    PyTorch    the same network, initial distribution and loss: the loop of the tutorials
+               (DataLoader, Adam and torch.bernoulli as they come), then three that are tuned with
+               what proved fastest: `rand < x` (a third of torch.bernoulli's time) and fused Adam (a
+               quarter); all with float32 images and a thread a core
     products   the 5 forward and 9 backward matrix products of a step alone: the floor
 
-`--part=startup`: from the command `python -m vae_jax.main --config=configs/mnist.py` to the first training
-step, with an empty cache of decoded data and compiled programs (cold), then with what that left there (warm).
+`--part=epochs --against=CHECKOUT`: the same epochs of vae_jax alone, by another checkout (such as a
+git worktree of the parent commit) and by this one: the ratio of their times, with its 95% interval.
 
-`--part=members`: the time of a training step of populations of `--members` of the network of configs/mnist.py
-(784-200-200-50, batches of 100), divided by the number of members, relative to the first: chunks of the loop in turn.
-`--platform=cuda` measures it on a GPU.
+`--part=startup`: from the command `python -m vae_jax.main --config=configs/mnist.py` to the first
+training step, with an empty cache of decoded data and compiled programs (cold), then with what that
+left there (warm).
 
-`--part=importance`: samples a second of the importance-weighted bound, in evaluation's own loop, against the same
-bound of the same parameters in PyTorch.
+`--part=members`: the time of a training step of populations of `--members` of the network of
+configs/mnist.py (784-200-200-50, batches of 100), divided by the number of members, relative to the
+first: chunks of the loop in turn. `--platform=cuda` measures it on a GPU.
 
-`--part=sweep`: one command that sweeps 16 seeds for 2 epochs of MNIST, against 16 commands of one seed each, from
-start to end: start-up, compilation (kept by the first for the others, as always), evaluation (10 importance samples)
-and pictures are in the time.
+`--part=importance`: samples a second of the importance-weighted bound, in evaluation's own loop,
+against the same bound of the same parameters in PyTorch.
 
-The machine must be idle otherwise: a single busy core makes PyTorch's threads wait for each other, up to tens
-of times as long as the work takes.
+`--part=sweep`: one command that sweeps 16 seeds for 2 epochs of MNIST, against 16 commands of one
+seed each, from
+start to end: start-up, compilation (kept by the first for the others, as always), evaluation (10
+importance samples) and pictures are in the time.
+
+The machine must be idle otherwise: a single busy core makes PyTorch's threads wait for each other,
+up to tens of times as long as the work takes.
 """
 
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import shlex
@@ -50,18 +61,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmark_epoch import BATCH, HIDDEN, LATENT, LEARNING_RATE, STEPS, make_epoch
 
 from vae_jax import config as settings
 from vae_jax import data
 from vae_jax.data import stream
-from vae_jax.likelihoods import bernoulli
+from vae_jax.likelihoods.bernoulli import bernoulli
 from vae_jax.metrics.importance_bound import bound
 from vae_jax.parallel import devices, population
-from vae_jax.training.loop import chunk_bounds, initial_state, make_train_chunk
-from vae_jax.training.program import make_program
+from vae_jax.parts import catalogue
+from vae_jax.training.loop import initial_state, make_train_chunk
+from vae_jax.training.program import Facts, Program, make_program
 
-NUM, PIXELS, BATCH, STEPS, LEARNING_RATE = 60_000, 784, 128, 60_000 // 128, 1e-3
-HIDDEN, LATENT = 500, 20
+NUM, PIXELS = 60_000, 784
 EXAMPLES, SAMPLES = 100, 1000
 SHAPES = {"encoder": (PIXELS, HIDDEN), "mean": (HIDDEN, LATENT), "logvar": (HIDDEN, LATENT)}
 SHAPES |= {"decoder": (LATENT, HIDDEN), "output": (HIDDEN, PIXELS)}
@@ -72,50 +84,28 @@ TARGETS |= {"cold": "<= 12", "warm": "<= 6"}
 
 
 def grey_images(args) -> np.ndarray:
-    """uint8 [60000, 28, 28, 1]: MNIST's training set, or about its mean and contrast, made of ten causes."""
+    """uint8 [60000, 28, 28, 1]: MNIST's training set, or about its mean and contrast, made of
+    ten causes."""
     if args.data == "mnist":
-        x = data.load("mnist", data_dir=args.data_dir, num_valid=5000).train.x  # of all splits of train
+        x = data.load(
+            "mnist", data_dir=args.data_dir, num_valid=5000
+        ).train.x  # of all splits of train
         if len(x) != NUM:
-            sys.exit(f"error: only {len(x)} of MNIST's {NUM} training images are to be had; set --data_dir")
+            sys.exit(
+                f"error: only {len(x)} of MNIST's {NUM} training images are to be had; set "
+                "--data_dir"
+            )
         return np.array(x)
     rng = np.random.default_rng(0)
-    logits = rng.standard_normal((NUM, 10), np.float32) @ rng.standard_normal((10, PIXELS), np.float32)
+    logits = rng.standard_normal((NUM, 10), np.float32) @ rng.standard_normal(
+        (10, PIXELS), np.float32
+    )
     return (255 / (1 + np.exp(11 - 3 * logits))).astype(np.uint8).reshape(NUM, 28, 28, 1)
 
 
-def vae_jax_epoch(x: np.ndarray, mean: np.ndarray):
-    """(epoch(number) -> mean training ELBO, number of parameters) of the training loop's own path."""
-    config = settings.default()
-    config.model.update(hidden=(HIDDEN,), activation="relu", likelihood="bernoulli")
-    config.hypers.update(latent_dim=LATENT, beta=1.0, beta_warmup_epochs=0.0)
-    config.hypers.update(learning_rate=LEARNING_RATE, lr_warmup_epochs=0.0)
-    config.train.update(batch_size=BATCH, lr_decay="constant")
-    program = make_program(settings.check(config), mean.reshape(x.shape[1:]), len(x))
-    mesh = devices.make_mesh(1, BATCH)
-    train_chunk = make_train_chunk(program, mesh)
-    split = data.Split(x, None, np.arange(len(x)))
-    store, hypers = devices.place(mesh, stream.store(split)), devices.place(mesh, program.hypers, "member")
-    state = devices.place(mesh, initial_state(program), "member")
-    lengths = chunk_bounds(0, STEPS, program.steps_per_call)
-
-    def epoch(number: int) -> float:
-        nonlocal state
-        out, bounds = [], [(number * STEPS + begin, number * STEPS + end) for begin, end in lengths]
-        for _, index in stream.chunks(split, bounds=bounds, batch_size=BATCH, seed=0, resident=True):
-            index = devices.place(mesh, index, None, "data")
-            state, *metrics_and_diverged_at = train_chunk(state, hypers, store, index)
-            out.append(metrics_and_diverged_at)
-            out[-2:-1] = jax.tree.map(np.asarray, out[-2:-1])  # fetched one chunk late, as the loop does
-        out[-1:] = jax.tree.map(np.asarray, out[-1:])
-        jax.block_until_ready(state)
-        assert all(np.all(diverged_at < 0) for _, diverged_at in out)
-        return float(np.mean(np.concatenate([metrics["elbo"] for metrics, _ in out])))
-
-    return epoch, sum(leaf.size for leaf in jax.tree.leaves(state.params))
-
-
 def torch_vae(torch, mean: np.ndarray, tuned: bool = True):
-    """The network, with the initial distribution that vae_jax's has, and its loss on grey images [B, 784]."""
+    """The network, with the initial distribution that vae_jax's has, and its loss on grey images
+    [B, 784]."""
     net = torch.nn.ModuleDict({name: torch.nn.Linear(*shape) for name, shape in SHAPES.items()})
     functional = torch.nn.functional
     with torch.no_grad():
@@ -158,7 +148,10 @@ def torch_epochs(x: np.ndarray, mean: np.ndarray) -> tuple[dict, int]:
 
     def make_epoch(batches, compile=lambda f: f, tuned=True):
         params, loss_fn = torch_vae(torch, mean, tuned)
-        loss_fn, optimizer = compile(loss_fn), torch.optim.Adam(params, LEARNING_RATE, fused=tuned or None)
+        loss_fn, optimizer = (
+            compile(loss_fn),
+            torch.optim.Adam(params, LEARNING_RATE, fused=tuned or None),
+        )
 
         def epoch(_number: int) -> float:
             losses = []
@@ -185,29 +178,37 @@ def torch_epochs(x: np.ndarray, mean: np.ndarray) -> tuple[dict, int]:
 def products_epoch():
     """epoch(number) of the matrix products alone, as the gradient of an all but linear network.
 
-    The last cotangent is the output itself, so that every product has real operands; x needs no gradient.
+    The last cotangent is the output itself, so that every product has real operands; x needs no
+    gradient.
     """
     rng = np.random.default_rng(0)
-    weights = {name: jnp.asarray(rng.normal(0, 0.05, shape), jnp.float32) for name, shape in SHAPES.items()}
+    weights = {
+        name: jnp.asarray(rng.normal(0, 0.05, shape), jnp.float32) for name, shape in SHAPES.items()
+    }
     batches = jnp.asarray(rng.integers(0, 2, (8, BATCH, PIXELS)), jnp.float32)
 
     def half_square(w, x):
         h = x @ w["encoder"]
-        z = (h @ w["mean"]) * (h @ w["logvar"])  # a sum would give both the same gradient, computed once
+        # A sum would give both the same gradient, computed once.
+        z = (h @ w["mean"]) * (h @ w["logvar"])
         return 0.5 * jnp.sum((z @ w["decoder"] @ w["output"]) ** 2)
 
     @jax.jit
     def run(weights, batches):
-        step = lambda _, i: (jax.grad(half_square)(weights, batches[i % len(batches)]), None)  # noqa: E731
+        def step(_, i):
+            return jax.grad(half_square)(weights, batches[i % len(batches)]), None
+
         return jax.lax.scan(step, weights, jnp.arange(STEPS))[0]
 
     compiled = run.lower(weights, batches).compile().as_text()
-    assert compiled.count(" dot(") in (0, 14), "not the 14 products of a step"  # 0: they have another name
+    # 0: they have another name.
+    assert compiled.count(" dot(") in (0, 14), "not the 14 products of a step"
     return lambda _number: jax.block_until_ready(run(weights, batches)) and None
 
 
 def measure(epochs: dict, rounds: int) -> tuple[dict, dict]:
-    """{name: seconds [rounds]} and {name: ELBOs [1 + rounds]}, interleaved; the first epoch is not timed."""
+    """{name: seconds [rounds]} and {name: ELBOs [1 + rounds]}, interleaved; the first epoch is
+    not timed."""
     seconds, elbo = {name: [] for name in epochs}, {name: [] for name in epochs}
     for number in range(rounds + 1):
         for name, epoch in epochs.items():
@@ -221,15 +222,22 @@ def measure(epochs: dict, rounds: int) -> tuple[dict, dict]:
 
 
 def epochs_part(args) -> list[str]:
+    if args.against:
+        return against_part(args)
     x = grey_images(args)
     mean = x.reshape(NUM, PIXELS).mean(0, dtype=np.float32) / 255
-    (ours, num_params), (theirs, num_theirs) = vae_jax_epoch(x, mean), torch_epochs(x, mean)
+    (ours, num_params), (theirs, num_theirs) = make_epoch(x), torch_epochs(x, mean)
     assert num_params == num_theirs, (num_params, num_theirs)
     seconds, elbo = measure({"vae_jax": ours} | theirs | {FLOOR: products_epoch()}, args.rounds)
     for name in theirs:
-        assert abs(elbo[name][0] - elbo["vae_jax"][0]) < 3, f"not the same work, the ELBOs differ: {elbo}"
+        assert abs(elbo[name][0] - elbo["vae_jax"][0]) < 3, (
+            f"not the same work, the ELBOs differ: {elbo}"
+        )
 
-    lines = [f"Images: {args.data}, mean {mean.mean():.2f}; {num_params:,} parameters; {args.rounds} rounds"]
+    lines = [
+        f"Images: {args.data}, mean {mean.mean():.2f}; {num_params:,} parameters; {args.rounds} "
+        "rounds"
+    ]
     lines += ["", "| an epoch of | median s | min s | ratio | target | ELBO of first, last epoch |"]
     lines += ["|:--|--:|--:|:--|:--|:--|"]
     for name, s in seconds.items():
@@ -241,6 +249,68 @@ def epochs_part(args) -> list[str]:
     return lines
 
 
+def against_part(args) -> list[str]:
+    """Epochs of another checkout and of this one in turn, each in a process of its own."""
+    checkouts = {"old": Path(args.against).resolve(), "new": Path(__file__).resolve().parents[1]}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/images.npy", grey_images(args))
+        workers = {name: start_worker(path, folder) for name, path in checkouts.items()}
+        found = {name: [] for name in workers}
+        for number in range(args.rounds + 1):
+            for name in sorted(workers, reverse=number % 2 == 1):  # so that neither is always first
+                time.sleep(0.3)
+                seconds, elbo = take_epoch(workers[name], number)
+                found[name].append((seconds, elbo))
+                print(f"epoch {number}: {name} {seconds:.2f} s", file=sys.stderr, flush=True)
+        for worker in workers.values():
+            worker.stdin.close()
+            worker.wait()
+    elbos = {name: [elbo for _, elbo in epochs] for name, epochs in found.items()}
+    difference = abs(elbos["old"][0] - elbos["new"][0])
+    assert difference < 0.5, f"not the same work, the ELBOs differ: {elbos}"
+    old = np.asarray([seconds for seconds, _ in found["old"][1:]])  # the first compiles
+    new = np.asarray([seconds for seconds, _ in found["new"][1:]])
+    low, high = median_interval(new / old)
+    lines = [f"Images: {args.data}; {args.rounds} rounds", ""]
+    lines += ["| an epoch of | median s | min s | ELBO of first, last epoch |", "|:--|--:|--:|:--|"]
+    for name, s in (("old", old), ("new", new)):
+        nats = f"{elbos[name][0]:.3f}, {elbos[name][-1]:.3f}"
+        lines += [f"| {name} | {np.median(s):.3f} | {s.min():.3f} | {nats} |"]
+    ratio = f"new / old: {np.median(new / old):.3f}, 95% interval {low:.3f} to {high:.3f}"
+    return [*lines, "", f"Median of the ratios {ratio}."]
+
+
+def start_worker(checkout: Path, folder: str) -> subprocess.Popen:
+    worker = Path(__file__).with_name("benchmark_epoch.py")
+    command = [sys.executable, str(worker), f"{folder}/images.npy"]
+    env = os.environ | {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+
+
+def take_epoch(worker: subprocess.Popen, number: int) -> tuple[float, float]:
+    """(seconds, mean training ELBO) of the epoch `number`."""
+    print(number, file=worker.stdin, flush=True)
+    answer = worker.stdout.readline()
+    if not answer:
+        sys.exit(f"error: {shlex.join(worker.args)} ended")
+    found = json.loads(answer)
+    return found["seconds"], found["elbo"]
+
+
+def median_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95% confidence interval of the median, from order statistics (of six values or more).
+
+    A median lies below k or more of n values with the probability of a binomial distribution.
+    """
+    n = len(values)
+    tail = np.cumsum([math.comb(n, i) for i in range(n)]) / 2**n  # P(at most i values are below)
+    k = int(np.sum(tail <= 0.025))
+    ordered = np.sort(values)
+    return float(ordered[k - 1]), float(ordered[n - k])
+
+
 def first_step(cache: str, data_dir: str) -> tuple[float, str]:
     """(seconds from the command to the first row of training metrics, where the data came from)."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
@@ -248,9 +318,17 @@ def first_step(cache: str, data_dir: str) -> tuple[float, str]:
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as output:
         workdir = Path(folder, "run")
-        command = [sys.executable, "-m", "vae_jax.main", "--config=configs/mnist.py", f"--workdir={workdir}"]
+        command = [
+            sys.executable,
+            "-m",
+            "vae_jax.main",
+            "--config=configs/mnist.py",
+            f"--workdir={workdir}",
+        ]
         command += ["--config.train.num_epochs=1", "--config.train.steps_per_call=1"]
-        command += ["--config.eval.every_epochs=1e-6"]  # rows reach the disk before every validation
+        command += [
+            "--config.eval.every_epochs=1e-6"
+        ]  # rows reach the disk before every validation
         command += [f"--config.data.data_dir={os.path.abspath(data_dir) if data_dir else ''}"]
         begin = time.perf_counter()
         process = subprocess.Popen(command, cwd=root, env=env, stdout=output, stderr=output)
@@ -275,15 +353,23 @@ def startup_part(args) -> list[str]:
                 number, source = first_step(cache, args.data_dir)
                 s.append(number)
                 print(f"startup, {name}: {number:.1f} s", file=sys.stderr, flush=True)
-    lines = [f"From the command to the first training step; MNIST's source: {source}; {args.starts} rounds"]
+    lines = [
+        f"From the command to the first training step; MNIST's source: {source}; {args.starts} "
+        "rounds"
+    ]
     lines += ["", "| cache | median s | min s | target |", "|:--|--:|--:|:--|"]
-    return lines + [f"| {n} | {np.median(s):.1f} | {min(s):.1f} | {TARGETS[n]} |" for n, s in seconds.items()]
+    return lines + [
+        f"| {n} | {np.median(s):.1f} | {min(s):.1f} | {TARGETS[n]} |" for n, s in seconds.items()
+    ]
 
 
 def members_part(args) -> list[str]:
     sizes = [int(n) for n in args.members.split(",")]
     x = grey_images(args)
-    mean, split = x.reshape(NUM, PIXELS).mean(0, dtype=np.float32) / 255, data.Split(x, None, np.arange(NUM))
+    mean, split = (
+        x.reshape(NUM, PIXELS).mean(0, dtype=np.float32) / 255,
+        data.Split(x, {}, np.arange(NUM)),
+    )
     chunks = {n: population_chunk(n, mean.reshape(x.shape[1:]), split) for n in sizes}
     seconds = {n: [] for n in sizes}
     for number in range(args.rounds + 1):
@@ -294,29 +380,48 @@ def members_part(args) -> list[str]:
             if number:  # the first compiles
                 seconds[n].append((time.perf_counter() - begin) / steps)
     lines = [
-        f"A step of populations on {jax.devices()[0].device_kind}; {args.rounds} rounds; target: 16 <= 1.05 on a CPU"
+        f"A step of populations on {jax.devices()[0].device_kind}; {args.rounds} rounds; target: "
+        "16 <= 1.05 on a CPU"
     ]
-    lines += ["", "| members | median ms a step | ms a member-step | relative to the first |", "|--:|--:|--:|--:|"]
+    lines += [
+        "",
+        "| members | median ms a step | ms a member-step | relative to the first |",
+        "|--:|--:|--:|--:|",
+    ]
     for n, s in seconds.items():
         relative = np.median((np.asarray(s) / n) / (np.asarray(seconds[sizes[0]]) / sizes[0]))
-        lines += [f"| {n} | {1e3 * np.median(s):.2f} | {1e3 * np.median(s) / n:.3f} | {relative:.2f} |"]
+        lines += [
+            f"| {n} | {1e3 * np.median(s):.2f} | {1e3 * np.median(s) / n:.3f} | {relative:.2f} |"
+        ]
     return lines
+
+
+def program_of(mean: np.ndarray, changes: list[dict] | None = None) -> Program:
+    """The program of the default configuration."""
+    parts = catalogue()
+    config = settings.check(parts.default(), parts)
+    return make_program(config, Facts(mean, NUM), parts, changes)
 
 
 def population_chunk(num_members: int, mean: np.ndarray, split):
     """chunk(repeats) -> steps taken, of a population that differs in its seeds."""
-    config = settings.check(settings.default())
-    program = make_program(config, mean, NUM, changes=[{"hypers.seed": seed} for seed in range(num_members)])
+    program = program_of(mean, [{"hypers.seed": seed} for seed in range(num_members)])
+    config = program.config
     mesh = devices.make_mesh(num_members, config.train.batch_size)
     train_chunk = make_train_chunk(program, mesh)
-    store, hypers = devices.place(mesh, stream.store(split)), devices.place(mesh, program.hypers, "member")
-    state, steps = initial_state(program, mesh=mesh), 50
+    store, hypers = (
+        devices.place(mesh, stream.store(split)),
+        devices.place(mesh, program.hypers, "member"),
+    )
+    state, steps = initial_state(program, mesh), 50
 
     def chunk(repeats: int) -> int:
         nonlocal state
         bounds = [(i * steps, (i + 1) * steps) for i in range(repeats)]
         batch_size = config.train.batch_size
-        for _, index in stream.chunks(split, bounds=bounds, batch_size=batch_size, seed=0, resident=True):
+        for _, index in stream.chunks(
+            split, bounds=bounds, batch_size=batch_size, seed=0, resident=True
+        ):
             state, *_ = train_chunk(state, hypers, store, devices.place(mesh, index, None, "data"))
         jax.block_until_ready(state)
         return repeats * steps
@@ -327,19 +432,33 @@ def population_chunk(num_members: int, mean: np.ndarray, split):
 def sweep_part(args) -> list[str]:
     """One sweep of 16 seeds against 16 runs, as commands."""
     with tempfile.TemporaryDirectory() as folder:
-        run_command(f"{folder}/data", f"{folder}/first", args, ["--config.train.num_epochs=0.01"])  # decodes the data
+        run_command(
+            f"{folder}/data", f"{folder}/first", args, ["--config.train.num_epochs=0.01"]
+        )  # decodes the data
         many, single = [], []
         for number in range(args.starts):
-            caches = [shutil.copytree(f"{folder}/data", f"{folder}/cache{number}{kind}") for kind in "ab"]
+            caches = [
+                shutil.copytree(f"{folder}/data", f"{folder}/cache{number}{kind}") for kind in "ab"
+            ]
             for cache in caches:
                 shutil.rmtree(Path(cache, "compiled"))
             seeds = "(" + ",".join(map(str, range(16))) + ")"
-            many.append(run_command(caches[0], f"{folder}/many{number}", args, [f"--config.sweep.seed={seeds}"]))
+            many.append(
+                run_command(
+                    caches[0], f"{folder}/many{number}", args, [f"--config.sweep.seed={seeds}"]
+                )
+            )
             workdirs = [f"{folder}/single{number}.{seed}" for seed in range(16)]
-            each = [run_command(caches[1], w, args, [f"--config.hypers.seed={i}"]) for i, w in enumerate(workdirs)]
+            each = [
+                run_command(caches[1], w, args, [f"--config.hypers.seed={i}"])
+                for i, w in enumerate(workdirs)
+            ]
             single.append(sum(each))
     ratio = np.median(np.asarray(single) / np.asarray(many))
-    lines = [f"16 seeds of configs/mnist.py for 2 epochs, from command to end; {args.starts} rounds", ""]
+    lines = [
+        f"16 seeds of configs/mnist.py for 2 epochs, from command to end; {args.starts} rounds",
+        "",
+    ]
     lines += ["| | median s |", "|:--|--:|", f"| one sweep | {np.median(many):.0f} |"]
     return [
         *lines,
@@ -353,11 +472,19 @@ def run_command(cache: str, workdir: str, args, overrides: list[str]) -> float:
     """Seconds from the command to its end."""
     env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     env |= {"VAE_JAX_CACHE": cache, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "vae_jax.main", "--config=configs/mnist.py", f"--workdir={workdir}"]
+    command = [
+        sys.executable,
+        "-m",
+        "vae_jax.main",
+        "--config=configs/mnist.py",
+        f"--workdir={workdir}",
+    ]
     command += ["--config.train.num_epochs=2", "--config.eval.nll_samples=10", *overrides]
     command += [f"--config.data.data_dir={os.path.abspath(args.data_dir) if args.data_dir else ''}"]
     begin = time.perf_counter()
-    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=Path(__file__).resolve().parents[1], env=env, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"error: {shlex.join(command)}:\n{done.stderr[-2000:]}")
     seconds = time.perf_counter() - begin
@@ -367,34 +494,45 @@ def run_command(cache: str, workdir: str, args, overrides: list[str]) -> float:
 
 def importance_part(args) -> list[str]:
     """Importance samples a second, for the bound of one batch of examples."""
-    config = settings.check(settings.default())
     x = (np.random.default_rng(0).random((EXAMPLES, PIXELS)) < 0.13).astype(np.float32)
-    program = make_program(config, np.full((28, 28, 1), 0.13), NUM)
+    program = program_of(np.full((28, 28, 1), 0.13))
     hypers = population.member(program.hypers, 0)
     params = program.steps.init(hypers).params
-    per_step = config.eval.samples_per_step
+    per_step = program.config.eval.samples_per_step
     shape = EXAMPLES, SAMPLES, per_step
-    ours = jax.jit(lambda key: bound(program.model, params, x, key, np.arange(EXAMPLES), hypers, *shape[1:]).log_p)
+    ours = jax.jit(
+        lambda key: (
+            bound(program.model, params, x, key, np.arange(EXAMPLES), hypers, *shape[1:]).log_p
+        )
+    )
     contestants = {"vae_jax": lambda number: float(np.mean(ours(jax.random.key(number))))}
     if args.platform == "cpu":
         contestants |= torch_bounds(x, jax.tree.map(np.asarray, params), per_step)
     seconds, log_p = measure(contestants, args.rounds)
     for values in log_p.values():
-        assert abs(values[0] - log_p["vae_jax"][0]) < 0.5, f"not the same work, the bounds differ: {log_p}"
+        assert abs(values[0] - log_p["vae_jax"][0]) < 0.5, (
+            f"not the same work, the bounds differ: {log_p}"
+        )
     lines = [
-        f"The bound of {EXAMPLES} examples x {SAMPLES:,} samples, {per_step} of each at a time, on {args.platform}; "
+        f"The bound of {EXAMPLES} examples x {SAMPLES:,} samples, {per_step} of each at a time, on "
+        f"{args.platform}; "
     ]
     lines[0] += f"784-200-200-50; {args.rounds} rounds"
     lines += ["", "| | median samples/s | most | ratio | target |", "|:--|--:|--:|:--|:--|"]
     for name, s in seconds.items():
-        ratio = "" if name == "vae_jax" else f"vae_jax: {np.median(s / seconds['vae_jax']):.2f} x this"
+        ratio = (
+            "" if name == "vae_jax" else f"vae_jax: {np.median(s / seconds['vae_jax']):.2f} x this"
+        )
         rates = EXAMPLES * SAMPLES / np.median(s), EXAMPLES * SAMPLES / s.min()
-        lines += [f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {ratio} | {'>= 2' if ratio else ''} |"]
+        lines += [
+            f"| {name} | {rates[0]:,.0f} | {rates[1]:,.0f} | {ratio} | {'>= 2' if ratio else ''} |"
+        ]
     return lines
 
 
 def torch_bounds(x: np.ndarray, params: dict, per_step: int) -> dict:
-    """The same bound of the same model in PyTorch: as one would write it, and with what proved fastest."""
+    """The same bound of the same model in PyTorch: as one would write it, and with what proved
+    fastest."""
     import torch
 
     torch.set_num_threads(CORES)
@@ -419,22 +557,35 @@ def torch_bounds(x: np.ndarray, params: dict, per_step: int) -> dict:
                 h = functional.relu(functional.linear(h, *decoder["Dense_1"]))
                 logits = functional.linear(h, *decoder["Dense_2"])
                 if tuned:
-                    log_p = torch.einsum("bkd,bd->bk", logits, x) - functional.softplus(logits).sum(-1)
+                    log_p = torch.einsum("bkd,bd->bk", logits, x) - functional.softplus(logits).sum(
+                        -1
+                    )
                 else:
                     target = x[:, None].expand_as(logits)
-                    log_p = -functional.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
-                rest = eps**2 + logvar[:, None] - z**2  # log p(z) - log q(z|x), twice; the constants cancel
+                    log_p = -functional.binary_cross_entropy_with_logits(
+                        logits, target, reduction="none"
+                    ).sum(-1)
+                rest = (
+                    eps**2 + logvar[:, None] - z**2
+                )  # log p(z) - log q(z|x), twice; the constants cancel
                 log_w.append(log_p + 0.5 * rest.sum(-1))
             return float((torch.logsumexp(torch.cat(log_w, 1), 1) - np.log(SAMPLES)).mean())
 
         return run
 
-    return {"PyTorch, cross-entropy with logits": make(False), "PyTorch, softplus and einsum": make(True)}
+    return {
+        "PyTorch, cross-entropy with logits": make(False),
+        "PyTorch, softplus and einsum": make(True),
+    }
 
 
 def header() -> list[str]:
     info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    names = (
+        [line for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
     cpu = names[0].split(":")[1].strip() if names else platform.processor()
     found = [f"{name} {version(name)}" for name in ("vae_jax", "jax", "jaxlib", "numpy")]
     found += [f"torch {sys.modules['torch'].__version__}"] if "torch" in sys.modules else []
@@ -458,14 +609,24 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=(*PARTS, "all"), default="all")
-    parser.add_argument("--rounds", type=int, default=5, help="counted epochs or chunks of each contestant")
+    parser.add_argument("--rounds", type=int, help="counted epochs or chunks; 5, or 20 against")
+    parser.add_argument("--against", default="", help="of the epochs: another checkout")
     parser.add_argument("--starts", type=int, default=3, help="rounds of what runs whole commands")
     parser.add_argument("--members", default="1,4,16", help="sizes of the populations")
-    parser.add_argument("--platform", default="cpu", help="of members and importance: cpu, cuda or tpu")
-    parser.add_argument("--data", choices=("synthetic", "mnist"), default="synthetic", help="of the epochs")
-    parser.add_argument("--data_dir", default="", help="where TFDS has prepared mnist, instead of a download")
+    parser.add_argument(
+        "--platform", default="cpu", help="of members and importance: cpu, cuda or tpu"
+    )
+    parser.add_argument(
+        "--data", choices=("synthetic", "mnist"), default="synthetic", help="of the epochs"
+    )
+    parser.add_argument(
+        "--data_dir", default="", help="where TFDS has prepared mnist, instead of a download"
+    )
     parser.add_argument("--output", default="", help="a Markdown file to write")
     args = parser.parse_args()
+    args.rounds = args.rounds or (20 if args.against else 5)
+    if args.against and (args.part != "epochs" or args.rounds < 6):
+        parser.error("--against needs --part=epochs and 6 rounds or more")
     jax.config.update("jax_platforms", args.platform)
     lines = [f"Load of the machine before: {os.getloadavg()[0]:.1f} cores"]
     for name, part in PARTS.items():

@@ -1,10 +1,13 @@
-"""Which beta, which latent dimension? 64 VAEs on MNIST in one program: 8 values of beta x 8 latent dimensions.
+"""Which beta, which latent dimension? 64 VAEs on MNIST in one program: 8 values of beta x 8 latent
+dimensions.
 
-    python experiments/beta_latent_sweep.py --workdir=runs/beta_latent_sweep --output=experiments/beta_latent_sweep
+    python experiments/beta_latent_sweep.py --workdir=runs/beta_latent_sweep
+    --output=experiments/beta_latent_sweep
 
-The network and the recipe are those of configs/mnist.py, for fewer epochs. What it leaves in --output is the
-rate-distortion plot, the heat maps, a strip of samples of each member, sweep.csv, and table.md with the command,
-the hardware and the time. The same command again goes on where it stopped.
+The network and the recipe are those of configs/mnist.py, for fewer epochs. What it leaves in
+--output is the rate-distortion plot, the heat maps, a strip of samples of each member, sweep.csv,
+and table.md with the command, the hardware and the time. The same command again goes on where it
+stopped.
 """
 
 import argparse
@@ -16,8 +19,8 @@ from pathlib import Path
 import jax
 
 import vae_jax
-from vae_jax.config import default
-from vae_jax.report import sweep_table
+from vae_jax import default
+from vae_jax.results import sweep_table
 
 BETAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 LATENT_DIMS = (2, 3, 5, 8, 16, 32, 64, 128)
@@ -36,16 +39,18 @@ def make_config(args):
 def report(results: dict) -> str:
     data, minutes = results["dataset"], results["wall_time_s"] / 60
     return (
-        f"    python {shlex.join(sys.argv)}\n\n"
-        f"{len(results['members'])} members, {results['epoch']:g} epochs of {data['name']} ({data['source']}, "
-        f"{data['num_train']:,} examples); {minutes:.0f} minutes of training on {jax.device_count()} x "
-        f"{jax.devices()[0].device_kind}, {results['examples_per_s']:,.0f} examples/s over all members.\n\n"
-        f"```\n{sweep_table.text(results['members'])}\n```\n"
+        f"    python {shlex.join(sys.argv)}\n\n{len(results['members'])} members, "
+        f"{results['epoch']:g} epochs of {data['name']} ({data['source']}, {data['num_train']:,} "
+        f"examples); {minutes:.0f} minutes of training on {jax.device_count()} x "
+        f"{jax.devices()[0].device_kind}, {results['examples_per_s']:,.0f} examples/s over all "
+        f"members.\n\n```\n{sweep_table.text(results['members'])}\n```\n"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--epochs", type=float, default=15.0)
     parser.add_argument("--nll_samples", type=int, default=100)
     parser.add_argument("--data_dir", default="", help="where prepared TFDS data lies")

@@ -1,13 +1,15 @@
-"""How should a convolution be computed, and a population's? Training steps of small convolutional VAEs.
+"""How should a convolution be computed, and a population's? Training steps of small convolutional
+VAEs.
 
     python3 experiments/convolutions.py --output=experiments/convolutions.md
 
-A step of the training loop's own chunks (a `lax.scan` over steps) for populations of `--members`, 28x28 images in
-batches of 50, `model.channels=(16, 32)`: the 3x3 convolutions as the matrix product of patches with the kernel, or
-as XLA's convolution, which for a population is a grouped one; the members side by side (`vmap`) or one after another
-(`lax.map`). The last row computes the networks in bfloat16. A second table has the members of an MLP, 784-200-200-32.
-All take their turns in every round, every other round backwards; a ratio is the median of the ratios of the rounds.
-On a CPU the package trains as in the first row of each table.
+A step of the training loop's own chunks (a `lax.scan` over steps) for populations of `--members`,
+28x28 images in batches of 50, `network.channels=(16, 32)`: the 3x3 convolutions as the matrix
+product of patches with the kernel, or as XLA's convolution, which for a population is a grouped
+one; the members side by side (`vmap`) or one after another (`lax.map`). The last row computes the
+networks in bfloat16. A second table has the members of an MLP, 784-200-200-32. All take their turns
+in every round, every other round backwards; a ratio is the median of the ratios of the rounds. On a
+CPU the package trains as in the first row of each table.
 """
 
 import argparse
@@ -25,8 +27,10 @@ import numpy as np
 from vae_jax import config as settings
 from vae_jax.networks.layers import Conv
 from vae_jax.parallel import devices, population
+from vae_jax.parts import catalogue
 from vae_jax.training.loop import initial_state
-from vae_jax.training.program import make_program
+from vae_jax.training.program import Facts, make_program
+from vae_jax.types import Example
 
 BATCH, IMAGES = 50, 1000
 PATCHES, XLA = Conv._patches, Conv._convolution
@@ -44,18 +48,27 @@ def compiled_chunk(case: tuple, num_members: int, store):
     """run() -> milliseconds of a step, after the compilation."""
     convolve, one_by_one, dtype = case
     num_steps = 4 if convolve else 40
-    config = settings.default()
+    parts = catalogue()
+    config = parts.default()
     if convolve:
-        config.model.update(encoder="conv", channels=(16, 32))
+        config.network.update(name="conv", channels=(16, 32))
     config.hypers.latent_dim, config.train.batch_size, config.train.dtype = 32, BATCH, dtype
     config.sweep.seed = tuple(range(num_members))
     changes = [{"hypers.seed": i} for i in range(num_members)]
-    program = make_program(settings.check(config), np.full((28, 28, 1), 0.13), IMAGES, changes=changes)
+    facts = Facts(np.full((28, 28, 1), 0.13), IMAGES)
+    program = make_program(settings.check(config, parts), facts, parts, changes)
+    store = Example(store)
     step = population.lift(program.steps.train, (0, 0, None, None), one_by_one)
-    chunk = jax.jit(lambda state, hypers, index: jax.lax.scan(lambda s, i: step(s, hypers, store, i), state, index)[0])
+    chunk = jax.jit(
+        lambda state, hypers, index: jax.lax.scan(
+            lambda s, i: step(s, hypers, store, i), state, index
+        )[0]
+    )
     index = jnp.asarray(np.random.default_rng(0).integers(0, IMAGES, (num_steps, BATCH)), jnp.int32)
-    state = initial_state(program, None, devices.make_mesh(num_members, BATCH))
-    Conv._patches = convolve or PATCHES  # what the CPU's branch calls; traced here, so later changes do not matter
+    state = initial_state(program, devices.make_mesh(num_members, BATCH))
+    Conv._patches = (
+        convolve or PATCHES
+    )  # what the CPU's branch calls; traced here, so later changes do not matter
     compiled = chunk.lower(state, program.hypers, index).compile()
     Conv._patches = PATCHES
 
@@ -72,7 +85,10 @@ def compiled_chunk(case: tuple, num_members: int, store):
 def table(cases: dict, num_members: int, rounds: int, store) -> list[str]:
     runs = {name: compiled_chunk(case, num_members, store) for name, case in cases.items()}
     ways = list(runs.values())
-    times = [[run() for run in ways] if r % 2 else [run() for run in ways[::-1]][::-1] for r in range(rounds)]
+    times = [
+        [run() for run in ways] if r % 2 else [run() for run in ways[::-1]][::-1]
+        for r in range(rounds)
+    ]
     times = np.array(times)
     lines = [f"{num_members} member{'s' * (num_members > 1)}; {rounds} rounds", ""]
     lines += ["| | median ms a step | ratio to the first |", "|:--|--:|--:|"]
@@ -83,14 +99,19 @@ def table(cases: dict, num_members: int, rounds: int, store) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--members", default="1,4")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", default="", help="a Markdown file to write")
     args = parser.parse_args()
     store = jnp.asarray(np.random.default_rng(0).integers(0, 256, (IMAGES, 784), dtype=np.uint8))
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib"))
-    lines = [f"    python3 experiments/convolutions.py --members={args.members} --rounds={args.rounds}", ""]
+    lines = [
+        f"    python3 experiments/convolutions.py --members={args.members} --rounds={args.rounds}",
+        "",
+    ]
     lines += [
         f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {versions}; "
         f"load of the machine before: {os.getloadavg()[0]:.1f} cores",

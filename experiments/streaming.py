@@ -1,9 +1,12 @@
-"""Does training on data larger than memory need constant memory, and is it as fast as on data in memory?
+"""Does training on data larger than memory need constant memory, and is it as fast as on data in
+memory?
 
-Makes a file of 64x64 colour images, several gigabytes, in a temporary folder that is removed at the end, and a small
-one of the same shape. Trains the same network for as many steps on each, every time in a process of its own that
-begins with the file not in memory: the small file resident and streamed, the large one streamed. Anonymous memory
-(RssAnon of /proc/self/status) is what the process holds; pages of files are the kernel's, which drops them at need.
+Makes a file of 64x64 colour images, several gigabytes, in a temporary folder that is removed at the
+end, and a small one of the same shape. Trains the same network for as many steps on each, every
+time in a process of its own that
+begins with the file not in memory: the small file resident and streamed, the large one streamed.
+Anonymous memory (RssAnon of /proc/self/status) is what the process holds; pages of files are the
+kernel's, which drops them at need.
 
     python3 experiments/streaming.py --output=experiments/streaming.md
     python3 experiments/streaming.py --gigabytes=0.5 --steps=200 --rounds=1
@@ -60,12 +63,15 @@ def field(path: str, name: str) -> int:
 
 
 def measure(path: Path, resident: str, steps: int) -> dict:
-    """Trains in this process; MiB of anonymous memory, examples/s, CPU time of an example, MiB read from the disk."""
+    """Trains in this process; MiB of anonymous memory, examples/s, CPU time of an example, MiB
+    read from the disk."""
     import vae_jax  # here, so that the command is parsed at once
-    from vae_jax.config import default
+    from vae_jax import default
 
     config = default()
-    config.data.update(name="file", path=str(path), num_valid=100, num_test=100, binarize="none", resident=resident)
+    config.data.update(
+        name="file", path=str(path), num_valid=100, num_test=100, binarize="none", resident=resident
+    )
     config.model.update(hidden=(32,), likelihood="gaussian")
     config.hypers.latent_dim = 8
     num = len(np.load(path, mmap_mode="r")) - 200
@@ -75,21 +81,32 @@ def measure(path: Path, resident: str, steps: int) -> dict:
     config.eval.update(every_epochs=1e9, nll_samples=1, samples_per_step=1)
     config.checkpoint.every_epochs = 1e9
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        timing, anonymous, rows, done = Path(folder) / "run" / "timing.jsonl", [], [], threading.Event()
+        timing, anonymous, rows, done = (
+            Path(folder) / "run" / "timing.jsonl",
+            [],
+            [],
+            threading.Event(),
+        )
 
         def watch() -> None:
             while not done.wait(0.02):
                 anonymous.append(field("/proc/self/status", "RssAnon") / 2**10)
                 lines = timing.read_text().splitlines(keepends=True) if timing.exists() else []
                 if len(lines) > len(rows) and lines[-1].endswith("\n"):
-                    rows.extend([json.loads(lines[-1]) | {"cpu": time.process_time()}] * (len(lines) - len(rows)))
+                    rows.extend(
+                        [json.loads(lines[-1]) | {"cpu": time.process_time()}]
+                        * (len(lines) - len(rows))
+                    )
 
         watcher = threading.Thread(target=watch)
         watcher.start()
         vae_jax.train(config, Path(folder) / "run")
         done.set()
         watcher.join()
-    first, last = next(row for row in rows if row["step"] > 40), rows[-1]  # compiled, and the first chunk read
+    first, last = (
+        next(row for row in rows if row["step"] > 40),
+        rows[-1],
+    )  # compiled, and the first chunk read
     examples = (last["step"] - first["step"]) * config.train.batch_size
     return {
         "anonymous": max(anonymous),
@@ -101,7 +118,13 @@ def measure(path: Path, resident: str, steps: int) -> dict:
 
 def in_its_own_process(path: Path, resident: str, steps: int) -> dict:
     forget(path)
-    command = [sys.executable, __file__, f"--measure={path}", f"--resident={resident}", f"--steps={steps}"]
+    command = [
+        sys.executable,
+        __file__,
+        f"--measure={path}",
+        f"--resident={resident}",
+        f"--steps={steps}",
+    ]
     found = subprocess.run(command, capture_output=True, text=True)
     if found.returncode:
         raise SystemExit(found.stderr)
@@ -117,13 +140,16 @@ def report(args, rounds: list[dict], sizes: dict[str, int]) -> str:
         "",
         f"`python3 experiments/streaming.py {options}`",
         "",
-        f"64x64 colour images, uint8; network 12288-32-8-32-12288, batches of 100, {args.steps:,} steps; each in a",
+        f"64x64 colour images, uint8; network 12288-32-8-32-12288, batches of 100, {args.steps:,} "
+        "steps; each in a",
         f"process of its own whose file is not in memory when it begins. {platform.machine()}, "
         f"{len(os.sched_getaffinity(0))} CPU cores, shared",
-        f"with other work. Medians of {args.rounds} interleaved rounds; the ratio is the median of the rounds' ratios.",
+        f"with other work. Medians of {args.rounds} interleaved rounds; the ratio is the median of "
+        "the rounds' ratios.",
         "The network is so small that reading weighs as much as it can.",
         "",
-        "| data | file | images | peak anonymous memory | read from disk | CPU time an example | examples/s | ratio |",
+        "| data | file | images | peak anonymous memory | read from disk | CPU time an example | "
+        "examples/s | ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for case, (file, _) in CASES.items():
@@ -131,18 +157,23 @@ def report(args, rounds: list[dict], sizes: dict[str, int]) -> str:
         ratio = statistics.median(a / b for a, b in zip(speeds[case], base, strict=True))
         images = int(sizes[file] / np.prod(SHAPE))
         lines.append(
-            f"| {case} | {sizes[file] / 2**20:,.0f} MiB | {images:,} | {middle['anonymous']:,.0f} MiB "
-            f"| {middle['read']:,.0f} MiB | {middle['cpu']:,.0f} us | {middle['examples_per_s']:,.0f} | {ratio:.2f} |"
+            f"| {case} | {sizes[file] / 2**20:,.0f} MiB | {images:,} | {middle['anonymous']:,.0f} "
+            f"MiB | {middle['read']:,.0f} MiB | {middle['cpu']:,.0f} us | "
+            f"{middle['examples_per_s']:,.0f} | {ratio:.2f} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", help="where there is room for the files; default: the system's temporary folder")
+    parser.add_argument(
+        "--folder", help="where there is room for the files; default: the system's temporary folder"
+    )
     parser.add_argument("--output", type=Path)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--resident", help=argparse.SUPPRESS)
@@ -154,14 +185,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         free, need = shutil.disk_usage(folder).free, sum(sizes.values()) + 2**30
         if free < need:
-            raise SystemExit(f"{folder} has {free / 2**30:.1f} GiB free, but {need / 2**30:.1f} are needed: --folder")
+            raise SystemExit(
+                f"{folder} has {free / 2**30:.1f} GiB free, but {need / 2**30:.1f} are needed: "
+                "--folder"
+            )
         files = {name: Path(folder) / f"{name}.npy" for name in sizes}
         for name, path in files.items():
             make_file(path, sizes[name])
         rounds = []
         for i in range(args.rounds):
             cases = list(CASES.items())
-            found = {c: in_its_own_process(files[f], r, args.steps) for c, (f, r) in cases[i % 3 :] + cases[: i % 3]}
+            found = {
+                c: in_its_own_process(files[f], r, args.steps)
+                for c, (f, r) in cases[i % 3 :] + cases[: i % 3]
+            }
             print(json.dumps(found), flush=True)
             rounds.append(found)
     text = report(args, rounds, sizes)

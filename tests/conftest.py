@@ -1,12 +1,15 @@
 """Eight virtual CPU devices, and a cache that no test shares with the user."""
 
+import contextlib
 import functools
 import os
 
 # Nearly all the time of the tests is the compiler's, for programs that then run for milliseconds.
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
-if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):  # test_optimized.py asks for all of it
+if "xla_backend_optimization_level" not in os.environ.get(
+    "XLA_FLAGS", ""
+):  # test_optimized.py asks for all of it
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_TO_COMPILE}".strip()
 
 import jax  # noqa: E402  after the flags are set
@@ -17,57 +20,90 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+from vae_jax import config as settings  # noqa: E402  after the number of devices is set
 from vae_jax.parallel import devices, population  # noqa: E402
 from vae_jax.training import program  # noqa: E402
 
 # Eight virtual devices share the machine's cores: tests use one, unless they name more.
 _make_mesh = devices.make_mesh
-devices.make_mesh = lambda members, batch, devices=None: _make_mesh(members, batch, devices or jax.devices()[:1])
+devices.make_mesh = lambda members, batch, devices=None: _make_mesh(
+    members, batch, devices or jax.devices()[:1]
+)
 
 
 def made_once(make, describe):
-    """`make`, but the same object again where `describe` finds its arguments equal: it is traced and compiled once."""
+    """`make`, but the same object again where `describe` finds its arguments equal: it is traced
+    and compiled once."""
     made = {}
 
     def again(*args, **kwargs):
         key = describe(*args, **kwargs)
-        if key not in made:
-            made[key] = make(*args, **kwargs)
-        return made[key]
+        if key not in made:  # the arguments are kept, so that no other object gets the id of one
+            made[key] = make(*args, **kwargs), args
+        return made[key][0]
 
     return again
 
 
-def of_model(config, x_mean, width, dtype=None):
-    return config.to_json(sort_keys=True), np.shape(x_mean), np.asarray(x_mean).tobytes(), width, str(dtype)
+def chosen(config, catalogue):
+    return tuple(id(part) for part in catalogue.all_chosen(settings.flatten(config)))
 
 
-def of_steps(config, model, objective, steps_per_epoch, trained=None):
+def of_model(config, facts, catalogue, width, dtype=None):
+    scaling = facts.scaling and tuple(np.asarray(leaf).tobytes() for leaf in facts.scaling)
+    x_mean = np.shape(facts.x_mean), np.asarray(facts.x_mean).tobytes()
+    about = x_mean, scaling, facts.observed, facts.condition, width, str(dtype)
+    return config.to_json(sort_keys=True), chosen(config, catalogue), *about
+
+
+def of_objective(config, catalogue, z_like):
+    return config.objective.to_json(sort_keys=True), chosen(config, catalogue), repr(z_like)
+
+
+def of_steps(config, model, trained, objective, catalogue, _view, steps_per_epoch):
     """The hyper-parameters are arguments of the steps."""
-    static = [config[section].to_json(sort_keys=True) for section in ("train", "data", "objective")]
-    return *static, config.eval.seed, model, objective, steps_per_epoch, trained
+    sections = ("data", "objective", "optimizer", "schedule")
+    static = [config[section].to_json(sort_keys=True) for section in sections]
+    static.append(str(config.train.to_dict() | {"num_epochs": None}))
+    made = model, trained, objective, steps_per_epoch, chosen(config, catalogue)
+    return *static, config.eval.seed, *made
 
 
 # Most tests train the same few small models.
 program.make_model = made_once(program.make_model, of_model)
-program.make_objective = made_once(program.make_objective, lambda config: config.to_json(sort_keys=True))
+program.make_objective = made_once(program.make_objective, of_objective)
 program.make_steps = made_once(program.make_steps, of_steps)
 population.lift = functools.cache(population.lift)
 
 
-LONGEST = ["test_sweep_run", "test_estimators", "test_main", "test_train", "test_vae", "test_ais", "test_processes"]
-LONGEST += ["test_readme", "test_configs"]
+LONGEST = [
+    "test_sweep_run",
+    "test_estimators",
+    "test_main",
+    "test_train",
+    "test_vae",
+    "test_ais",
+    "test_processes",
+]
+LONGEST += ["test_docs", "test_configs"]
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take longest first, whole: or one worker would still be at them when the others have ended."""
-    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    """The files that take longest first, whole: or one worker would still be at them when the
+    others have ended."""
+    items.sort(
+        key=lambda item: (
+            LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
+        )
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    if "PYTEST_XDIST_WORKER" in os.environ:  # what one of several workers compiles or decodes serves all
+    if (
+        "PYTEST_XDIST_WORKER" in os.environ
+    ):  # what one of several workers compiles or decodes serves all
         folder = tmp_path_factory.getbasetemp().parent / "cache"
         folder.mkdir(exist_ok=True)
     os.environ["VAE_JAX_CACHE"] = str(folder)
@@ -93,11 +129,11 @@ def images():
 @pytest.fixture
 def config():
     """A configuration of seconds for `images`: 200 training examples, 10 steps an epoch."""
-    from vae_jax.config import default
+    from vae_jax import default
 
     config = default()
-    config.model.hidden = (16,)
-    config.model.activation = "tanh"
+    config.network.hidden = (16,)
+    config.network.activation = "tanh"
     config.hypers.latent_dim = 3
     config.hypers.learning_rate = 0.03
     config.hypers.lr_warmup_epochs = 0.2
@@ -113,26 +149,49 @@ def config():
 @pytest.fixture
 def undrawn(monkeypatch):
     """No pictures: they take a third of the time of such short runs."""
-    from vae_jax.report import finish
+    from vae_jax.results import finish
 
-    monkeypatch.setattr(finish.Outcome, "_draw", lambda self, members, own: None)
+    monkeypatch.setattr(finish.Outcome, "_draw", lambda self, members: None)
 
 
-def untrained(config, dataset, workdir, own=("dataset",)):
-    """A Run with its first parameters, in a workdir as training would have left it, but for checkpoints and results."""
+@pytest.fixture
+def without_pictures():
+    """A context within which nothing is drawn."""
+
+    @contextlib.contextmanager
+    def context():
+        from vae_jax.results import finish
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(finish.Outcome, "_draw", lambda self, members: None)
+            yield
+
+    return context
+
+
+def untrained(config, dataset, workdir, own=("dataset",), parts=()):
+    """A Run with its first parameters, in a workdir as training would have left it, but for
+    checkpoints and results."""
     import json
 
     from vae_jax.config import check
     from vae_jax.parallel import population
+    from vae_jax.parts import catalogue
     from vae_jax.run import Run
-    from vae_jax.training.program import make_programs
+    from vae_jax.training.program import facts_of, make_programs
     from vae_jax.workdir import record
 
-    config = check(config)
-    program, *_ = make_programs(config, np.full(dataset.example_shape, 0.5), dataset.train.num)
-    described = record.describe_dataset(dataset, config.data.binarize)
-    record.open_workdir(workdir, record.describe_run(config, described, list(own), None))
-    row = {"step": 1, "epoch": 0.1, "split": "train", "member": 0, "elbo": -3.0, "beta": 0.25, "loss": 3.0}
+    known = catalogue(parts)
+    config, facts = check(config, known), facts_of(dataset)
+    facts = facts._replace(x_mean=np.full(dataset.example_shape, 0.5))
+    program, *_ = make_programs(config, facts, known)
+    described = record.describe_dataset(dataset, config.data.binarize, facts.scaling)
+    of_parts, recorded = known.recorded(config)
+    about = record.describe_run(recorded, described, [*of_parts, *own], None)
+    record.open_workdir(workdir, about, known)
+    row = {"step": 1, "epoch": 0.1, "split": "train", "member": 0}
+    row |= {"elbo": -3.0, "beta": 0.25, "loss": 3.0}
     (workdir / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     alone = program.alone(program.changes[0])
-    return Run(workdir, alone, 0, alone.steps.init(population.member(alone.hypers, 0)).params, 1, None)
+    params = alone.steps.init(population.member(alone.hypers, 0)).params
+    return Run(workdir, alone, 0, params, 1, None)

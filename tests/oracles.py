@@ -5,18 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from vae_jax.likelihoods import gaussian
+from vae_jax.likelihoods.gaussian import gaussian
+from vae_jax.models.generator import generator
 from vae_jax.models.vae import vae
-from vae_jax.networks import Network
-from vae_jax.priors import standard_normal
+from vae_jax.priors.standard_normal import standard_normal
+from vae_jax.types import Network
 
 
 class LinearGaussian:
-    """p(z) = N(0, I), p(x|z) = N(W z + b, sigma^2 I), W with orthogonal columns: a diagonal true posterior; or, where
-    `correlated`, with columns of any directions.
+    """p(z) = N(0, I), p(x|z) = N(W z + b, sigma^2 I), W with orthogonal columns: a diagonal true
+    posterior; or, where `correlated`, with columns of any directions.
 
-    `model` is built by the package's own `vae`; its encoder is the best diagonal Gaussian, which is the true posterior
-    where that is diagonal, with mean and logvar shifted by `encoder_error`.
+    `model` is built by the package's own `vae`; its encoder is the best diagonal Gaussian, which is
+    the true posterior where that is diagonal, with mean and logvar shifted by `encoder_error`.
     """
 
     def __init__(
@@ -45,11 +46,14 @@ class LinearGaussian:
             init=lambda rng, latent_dim: {"w": jnp.asarray(self.w)},
             apply=lambda p, z: (p["w"] @ z + self.b)[:, None],
         )
+        p_x = generator(decoder, gaussian(sigma, False), (dim,))
         prior = standard_normal(latent_dim)
-        self.model = vae(encoder, decoder, gaussian(sigma, False), prior, (dim,), latent_dim)
+        self.model = vae(encoder, p_x, lambda _encode: prior, latent_dim)
         self.hypers = {"latent_dim": jnp.int32(latent_dim)}
         self.params = self.model.init(jax.random.key(0), self.hypers)
-        self.true = scipy.stats.multivariate_normal(self.b, self.w @ self.w.T + sigma**2 * np.eye(dim))
+        self.true = scipy.stats.multivariate_normal(
+            self.b, self.w @ self.w.T + sigma**2 * np.eye(dim)
+        )
 
     def sample(self, num: int, seed: int = 1) -> np.ndarray:
         return np.atleast_2d(self.true.rvs(num, random_state=seed))

@@ -1,18 +1,20 @@
-"""The plain autoencoder: a VAE's reconstruction term at one point, no densities, samples only from what was fitted."""
+"""The plain autoencoder: a VAE's reconstruction term at one point, no densities, samples only
+from what was fitted."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from making import KNOWN, check
 
 import vae_jax
 from vae_jax import config as settings
-from vae_jax.config import default
+from vae_jax import default
 from vae_jax.data import from_arrays
 from vae_jax.errors import UserError
-from vae_jax.models import make_model
-from vae_jax.objectives import make_loss_fn, make_objective
-from vae_jax.report import finish
+from vae_jax.objectives import OBJECTIVES, make_loss_fn
+from vae_jax.results import finish
+from vae_jax.training.program import Facts, make_model
 from vae_jax.workdir.files import read_json
 from vae_jax.workdir.rows import read_rows
 
@@ -22,13 +24,13 @@ HYPERS = {"latent_dim": jnp.int32(3), "beta": jnp.float32(4.0)}
 
 def models(width=3, **fields):
     config = default()
-    config.model.hidden = (8,)
+    config.network.hidden = (8,)
     for name, value in fields.items():
         config.model[name] = value
     made = []
     for name in ("ae", "vae"):
         config.model.name = name
-        made.append(make_model(config.model, jnp.full((12,), 0.4), width))
+        made.append(make_model(check(config), Facts(jnp.full((12,), 0.4), 200), KNOWN, width))
     return made
 
 
@@ -56,8 +58,11 @@ def test_distortion_is_the_vaes_at_the_posterior_mean_with_the_same_network():
 def test_beta_plays_no_part_and_inactive_units_have_no_gradient():
     ae, _ = models(width=5)
     params = jax.jit(ae.init)(jax.random.key(0), HYPERS)
-    loss_fn = make_loss_fn(ae, make_objective(default().objective), HYPERS)
-    (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(params, X, jax.random.key(1))
+    elbo = OBJECTIVES["elbo"].make(default().objective, None)
+    loss_fn = make_loss_fn(ae, elbo, HYPERS)
+    (loss, metrics), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+        params, X, jax.random.key(1)
+    )
     assert loss == metrics["distortion"] and set(metrics) == {"distortion"}
     kernel = grads["encoder"]["mean"]["kernel"]
     assert (kernel[3:] == 0).all() and (kernel[:3] != 0).any()
@@ -71,7 +76,9 @@ def test_a_fitted_gaussian_has_the_codes_moments():
     codes = rng.normal(size=(1000, 3)) @ rng.normal(size=(3, 3)) + [1.0, -2.0, 0.5]
     codes = np.concatenate([codes, np.zeros((1000, 1))], 1)  # an inactive unit
     mean, covariance = codes.mean(0), np.cov(codes.T, bias=True)
-    params = ae.fit_prior(params, jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32))
+    params = ae.fit_prior(
+        params, jnp.asarray(mean, jnp.float32), jnp.asarray(covariance, jnp.float32)
+    )
     sample = jax.jit(jax.vmap(lambda key: ae.sample_prior(params, key, HYPERS)))
     drawn = sample(jax.random.split(jax.random.key(1), 50_000))
     assert (drawn[:, 3] == 0).all()
@@ -87,23 +94,35 @@ def dataset():
 
 def small_config(**changes):
     config = default()
-    config.model.name, config.model.hidden, config.hypers.latent_dim = "ae", (16,), 3
+    config.model.name, config.network.hidden, config.hypers.latent_dim = "ae", (16,), 3
     config.train.num_epochs, config.train.batch_size, config.eval.batch_size = 3.0, 40, 32
-    flat = settings.flatten(config) | {name.replace("__", "."): value for name, value in changes.items()}
+    flat = settings.flatten(config) | {
+        name.replace("__", "."): value for name, value in changes.items()
+    }
     return settings.unflatten(flat)
 
 
 def test_a_run_has_no_likelihood_and_says_so(dataset, tmp_path, undrawn, capsys):
     run = vae_jax.train(small_config(), tmp_path / "run", dataset=dataset)
     numbers = read_json(tmp_path / "run" / "results.json")["members"][0]["test"]
-    for name in ("elbo", "rate", "nll", "nll_stderr", "nll_samples", "active_units", "bits_per_dim"):
+    for name in (
+        "elbo",
+        "rate",
+        "nll",
+        "nll_stderr",
+        "nll_samples",
+        "active_units",
+        "bits_per_dim",
+    ):
         assert numbers[name] is None, name
-    x = run.as_evaluated(dataset, "test", np.arange(60))
+    x = run.as_evaluated(dataset, "test", np.arange(60)).x
     decoded = run.decode(run.encode(x).mean).reshape(60, 16)
     np.testing.assert_allclose(numbers["mse"], np.mean((x - decoded) ** 2), rtol=1e-5)
     p = np.clip(decoded, 1e-6, 1 - 1e-6)
     np.testing.assert_allclose(
-        numbers["distortion"], -np.mean(np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), 1)), rtol=1e-4
+        numbers["distortion"],
+        -np.mean(np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), 1)),
+        rtol=1e-4,
     )
     assert "NLL" not in capsys.readouterr().out
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")
@@ -118,7 +137,9 @@ def test_a_run_has_no_likelihood_and_says_so(dataset, tmp_path, undrawn, capsys)
 def sweep(dataset, tmp_path_factory):
     """The workdir of two trained members, without pictures."""
     workdir = tmp_path_factory.mktemp("sweep") / "run"
-    config = small_config(model__code_sampler="gaussian_fit", sweep__latent_dim=(1, 3), train__num_epochs=20.0)
+    config = small_config(
+        model__code_sampler="gaussian_fit", sweep__latent_dim=(1, 3), train__num_epochs=20.0
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish.Outcome, "_draw", lambda *_: None)
         vae_jax.train(config, workdir, dataset=dataset)
@@ -127,10 +148,13 @@ def sweep(dataset, tmp_path_factory):
 
 def test_samples_come_from_the_training_codes_and_survive_loading(dataset, sweep):
     run = vae_jax.load(sweep, member=1)
-    codes = np.asarray(run.encode(run.as_evaluated(dataset, "train", np.arange(dataset.train.num))).mean, np.float64)
+    x = run.as_evaluated(dataset, "train", np.arange(dataset.train.num)).x
+    codes = np.asarray(run.encode(x).mean, np.float64)
     prior = run.params["prior"]
     np.testing.assert_allclose(prior["mean"], codes.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(prior["scale"] @ prior["scale"].T, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        prior["scale"] @ prior["scale"].T, np.cov(codes.T, bias=True), rtol=1e-3, atol=1e-4
+    )
     assert run.sample(jax.random.key(0), 7).shape == (7, 4, 4, 1)
     assert vae_jax.load(sweep, member=0).params["prior"]["mean"].shape == (1,)
 
@@ -141,14 +165,17 @@ def test_the_best_member_is_the_one_with_the_least_distortion(sweep):
     assert results["best_member"] == int(np.argmin(distortions))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"objective__name": "capacity"}, "weighs the rate"),
-        ({"objective__name": "free_bits"}, "weighs the rate"),
-        ({"model__name": "vae", "model__code_sampler": "gaussian_fit"}, "code_sampler is for model.name 'ae'"),
-    ],
-)
-def test_what_does_not_fit_is_refused(changes, message):
-    with pytest.raises(UserError, match=message):
-        settings.check(small_config(**changes))
+@pytest.mark.parametrize("objective", ["capacity", "free_bits"])
+def test_an_objective_that_weighs_the_rate_is_refused(objective):
+    needs = f"objective.name '{objective}' needs a rate, which model.name 'ae' does not have"
+    with pytest.raises(UserError, match=f"{needs}; what fits is elbo$"):
+        check(small_config(objective__name=objective))
+
+
+def test_a_vae_has_no_code_sampler(caplog):
+    config = small_config(model__name="vae", model__code_sampler="gaussian_fit")
+    told = "is of model.name ae, but model.name is 'vae'"
+    with pytest.raises(UserError, match=f"^model.code_sampler {told}$"):
+        settings.check(config, KNOWN, asked=("model.code_sampler",))
+    check(config)
+    assert f"model.code_sampler has no effect: it {told}" in caplog.text

@@ -8,24 +8,31 @@ import scipy.special
 import scipy.stats
 
 from vae_jax.distributions import Gaussian
+from vae_jax.estimators.latents import log_prior
 from vae_jax.metrics.aggregate_posterior import Terms, summarize, terms
-from vae_jax.priors import standard_normal
 
 pytestmark = pytest.mark.quick
 
-QUANTITIES = ("rate_sampled", "mutual_information", "aggregate_kl", "total_correlation", "dimension_wise_kl")
+QUANTITIES = (
+    "rate_sampled",
+    "mutual_information",
+    "aggregate_kl",
+    "total_correlation",
+    "dimension_wise_kl",
+)
 
 
 @partial(jax.jit, static_argnames="block_size")
 def all_terms(mean, logvar, eps, block_size=100) -> Terms:
     """One draw of every posterior [N, Z]."""
-    log_prior = partial(standard_normal(mean.shape[1]).log_prob, {})
     return terms(Gaussian(mean, logvar), jnp.arange(len(mean)), eps, log_prior, block_size)
 
 
 def measure(mean, sd, seed=0) -> dict:
     mean, sd = np.broadcast_arrays(np.float32(mean), np.float32(sd))
-    return summarize(all_terms(mean, 2 * np.log(sd), np.random.default_rng(seed).normal(size=mean.shape)))
+    return summarize(
+        all_terms(mean, 2 * np.log(sd), np.random.default_rng(seed).normal(size=mean.shape))
+    )
 
 
 def random_posteriors(num, width, seed=0):
@@ -38,7 +45,10 @@ def reference(mean, logvar, eps) -> Terms:
     mean, sd, eps = np.float64(mean), np.exp(np.float64(logvar) / 2), np.float64(eps)
     z, n = mean + sd * eps, len(mean)
     log_q = scipy.stats.norm.logpdf(z[:, None], mean, sd)  # [draw, example, unit]
-    log_mean = lambda logs: np.logaddexp.reduce(logs, axis=1) - np.log(logs.shape[1])  # noqa: E731
+
+    def log_mean(logs):
+        return np.logaddexp.reduce(logs, axis=1) - np.log(logs.shape[1])
+
     others = np.stack([np.delete(log_q[i], i, axis=0) for i in range(n)])
     own = log_q[np.arange(n), np.arange(n)]
     return Terms(
@@ -63,10 +73,15 @@ def test_equals_the_definition_whatever_the_block(block_size):
 def test_draws_of_some_examples_are_the_same_draws():
     mean, logvar, eps = random_posteriors(30, 3)
     whole, some = all_terms(mean, logvar, eps), jnp.array([28, 3, 11])
-    log_prior = partial(standard_normal(3).log_prob, {})
-    of = jax.jit(lambda some, eps: terms(Gaussian(jnp.asarray(mean), jnp.asarray(logvar)), some, eps, log_prior, 8))
+    of = jax.jit(
+        lambda some, eps: terms(
+            Gaussian(jnp.asarray(mean), jnp.asarray(logvar)), some, eps, log_prior, 8
+        )
+    )
     part = of(some, eps[some])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[some], rtol=1e-5, atol=1e-5), part, whole)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b[some], rtol=1e-5, atol=1e-5), part, whole
+    )
 
 
 def test_no_draw_tells_more_than_which_example_and_the_parts_are_the_rate():
@@ -77,11 +92,13 @@ def test_no_draw_tells_more_than_which_example_and_the_parts_are_the_rate():
     s = summarize(found)
     parts = s["mutual_information"] + s["total_correlation"] + s["dimension_wise_kl"]
     np.testing.assert_allclose(parts, s["rate_sampled"], rtol=1e-12)
-    np.testing.assert_allclose(s["mutual_information"] + s["aggregate_kl"], s["rate_sampled"], rtol=1e-12)
+    np.testing.assert_allclose(
+        s["mutual_information"] + s["aggregate_kl"], s["rate_sampled"], rtol=1e-12
+    )
 
 
 def entropy(mean, sd) -> float:
-    """Of the equal mixture of Gaussians [K, Z], Z <= 2: a sum over a fine grid, exact to rounding."""
+    """Of the equal mixture of Gaussians [K, Z], Z <= 2: a sum over a fine grid, exact."""
     axis = np.linspace(-12, 12, 801)
     grid = np.stack(np.meshgrid(*[axis] * mean.shape[1], indexing="ij"), -1)[..., None, :]
     q = scipy.stats.norm.pdf(grid, mean, sd).prod(-1).mean(-1)
@@ -91,7 +108,10 @@ def entropy(mean, sd) -> float:
 def exact(mean, sd) -> dict:
     """What the equal mixture of the K posteriors [K, 2] holds, from entropies."""
     conditional = (0.5 * np.log(2 * np.pi * np.e) + np.log(sd)).sum(1).mean()
-    joint, units = entropy(mean, sd), np.array([entropy(mean[:, [d]], sd[:, [d]]) for d in range(2)])
+    joint, units = (
+        entropy(mean, sd),
+        np.array([entropy(mean[:, [d]], sd[:, [d]]) for d in range(2)]),
+    )
     cross = np.log(2 * np.pi) + 0.5 * (mean**2 + sd**2).sum(1).mean()  # -E[log p(z)]
     return {
         "rate_sampled": cross - conditional,
@@ -103,20 +123,33 @@ def exact(mean, sd) -> dict:
 
 
 MIXTURES = {
-    "dependent": ([[-2, -1.5], [0, 0.5], [1, 0.5], [2.5, 2]], [[0.5, 1], [0.8, 0.4], [1, 0.7], [0.3, 0.6]]),
-    "product": ([[-1, 0], [-1, 2], [1.5, 0], [1.5, 2]], [[0.8, 0.5], [0.8, 1], [0.6, 0.5], [0.6, 1]]),
+    "dependent": (
+        [[-2, -1.5], [0, 0.5], [1, 0.5], [2.5, 2]],
+        [[0.5, 1], [0.8, 0.4], [1, 0.7], [0.3, 0.6]],
+    ),
+    "product": (
+        [[-1, 0], [-1, 2], [1.5, 0], [1.5, 2]],
+        [[0.8, 0.5], [0.8, 1], [0.6, 0.5], [0.6, 1]],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", MIXTURES)
 def test_of_a_mixture_equals_numerical_integration(name):
     mean, sd = (np.array(values, float) for values in MIXTURES[name])
-    # 500 examples of each posterior: the aggregate is the mixture of four, and so is what z tells of the example.
+    # 500 examples of each posterior: the aggregate is the mixture of four, and so is what z tells
+    # of the example.
     found, true = measure(np.tile(mean, (500, 1)), np.tile(sd, (500, 1))), exact(mean, sd)
-    assert (true["total_correlation"] > 0.2) if name == "dependent" else (abs(true["total_correlation"]) < 1e-9)
+    assert (
+        (true["total_correlation"] > 0.2)
+        if name == "dependent"
+        else (abs(true["total_correlation"]) < 1e-9)
+    )
     for quantity in QUANTITIES:
         error = found[f"{quantity}_stderr"]
-        assert error < (0.03 if quantity in ("mutual_information", "total_correlation") else 0.06), quantity
+        assert error < (
+            0.03 if quantity in ("mutual_information", "total_correlation") else 0.06
+        ), quantity
         assert abs(found[quantity] - true[quantity]) < 4 * error + 1e-5, quantity
     assert not found["saturated"]
 
@@ -126,7 +159,9 @@ def test_information_of_separate_examples_is_log_n_and_says_so():
     assert found["saturated"]
     np.testing.assert_allclose(found["mutual_information"], np.log(50), rtol=1e-6)
     np.testing.assert_allclose(found["mutual_information"], found["log_num_examples"], rtol=1e-6)
-    assert 1000 < found["mutual_information_upper"] < 10_000  # 100^2 / 2 to the nearest: far, and finite
+    assert (
+        1000 < found["mutual_information_upper"] < 10_000
+    )  # 100^2 / 2 to the nearest: far, and finite
 
 
 def test_nothing_is_in_what_equals_the_prior():
@@ -149,7 +184,9 @@ def test_an_inactive_unit_adds_nothing():
 
 def test_bounds_hold_in_expectation_for_a_linear_gaussian_channel():
     slope, noise, num = np.array([1.0, 0.5]), 0.5, 12
-    units = 0.5 * np.log1p(slope**2 / noise**2)  # I(x_d; z_d) for x ~ N(0, I), z|x ~ N(slope x, noise^2)
+    units = 0.5 * np.log1p(
+        slope**2 / noise**2
+    )  # I(x_d; z_d) for x ~ N(0, I), z|x ~ N(slope x, noise^2)
     variance = slope**2 + noise**2
     kl = 0.5 * np.sum(variance - 1 - np.log(variance))
     x, eps = np.random.default_rng(3).normal(size=(2, 400, num, 2)).astype(np.float32)
@@ -178,7 +215,11 @@ def test_bounds_hold_in_expectation_for_a_linear_gaussian_channel():
     low, high = interval("rate_sampled")
     assert low < units.sum() + kl < high  # unbiased
     for i in range(2):
-        means = {name: np.mean([one[name][i] for one in found]) for name in found[0] if name.startswith("unit_m")}
+        means = {
+            name: np.mean([one[name][i] for one in found])
+            for name in found[0]
+            if name.startswith("unit_m")
+        }
         assert means["unit_mutual_information"] < units[i] < means["unit_mutual_information_upper"]
 
 
@@ -200,4 +241,6 @@ def test_many_examples_tell_the_population(correlation):
         assert found[f"{name}_stderr"] < 0.03
         assert abs(found[name] - true) < 4 * found[f"{name}_stderr"] + 0.01, name
     marginal = 0.5 * (total[0, 0] - 1 - np.log(total[0, 0]))
-    assert np.all(np.abs(found["unit_marginal_kl"] - marginal) < 4 * found["unit_marginal_kl_stderr"])
+    assert np.all(
+        np.abs(found["unit_marginal_kl"] - marginal) < 4 * found["unit_marginal_kl_stderr"]
+    )

@@ -1,4 +1,5 @@
-"""AIS and BDMC against log p(x) known exactly: both bounds hold, and meet; the curve is the analytic one."""
+"""AIS and BDMC against log p(x) known exactly: both bounds hold, and meet; the curve is the
+analytic one."""
 
 from functools import partial
 
@@ -21,15 +22,26 @@ class Annealed:
     """Chains [points, chains] for points simulated from a model whose log p(x) is known."""
 
     def __init__(self, oracle, initial, num=200, points=10, chains=16, beyond=1.0, leapfrog=10):
-        self.oracle, self.rungs, self.leapfrog = oracle, annealing.ladder("sigmoid", num, beyond), leapfrog
+        self.oracle, self.rungs, self.leapfrog = (
+            oracle,
+            annealing.ladder("sigmoid", num, beyond),
+            leapfrog,
+        )
         rng = np.random.default_rng(5)
         z = rng.normal(size=(points, oracle.latent_dim))
         x = z @ oracle.w.T + oracle.b + oracle.sigma * rng.normal(size=(points, len(oracle.b)))
-        self.x, self.z, self.initial, self.shape = jnp.float32(x), jnp.float32(z), initial, (points, chains)
+        self.x, self.z, self.initial, self.shape = (
+            jnp.float32(x),
+            jnp.float32(z),
+            initial,
+            (points, chains),
+        )
         self.truth = oracle.log_p(self.x)
 
     def path(self, x):
-        return annealing.INITIAL[self.initial](self.oracle.model, self.oracle.params, x, self.oracle.hypers)
+        return annealing.INITIAL[self.initial](
+            self.oracle.model, self.oracle.params, x, self.oracle.hypers
+        )
 
     @partial(jax.jit, static_argnums=(0, 3))
     def __call__(self, seed, step_sizes=None, backward=False):
@@ -37,15 +49,21 @@ class Annealed:
             path = self.path(x)
             draw_rng, rng = jax.random.split(rng)
             start = annealing.starting(z if backward else path.draw(draw_rng), 0.1)
-            return annealing.anneal(path, start, self.rungs, rng, self.leapfrog, step_sizes, backward)
+            return annealing.anneal(
+                path, start, self.rungs, rng, self.leapfrog, step_sizes, backward
+            )
 
         axes = None if step_sizes is None else 0
         keys = jax.random.split(jax.random.key(seed), self.shape)
-        return jax.vmap(jax.vmap(chain, (None, None, 0, axes)), (0, 0, 0, axes))(self.x, self.z, keys, step_sizes)
+        return jax.vmap(jax.vmap(chain, (None, None, 0, axes)), (0, 0, 0, axes))(
+            self.x, self.z, keys, step_sizes
+        )
 
 
 def oracle(sigma, latent_dim, initial, dim=20):
-    return LinearGaussian(dim, latent_dim, sigma, encoder_error=0.3 if initial == "encoder" else 0.0)
+    return LinearGaussian(
+        dim, latent_dim, sigma, encoder_error=0.3 if initial == "encoder" else 0.0
+    )
 
 
 @pytest.mark.quick
@@ -71,11 +89,19 @@ def test_bounds_from_both_sides_meet_at_the_truth(sigma, initial):
     _, tuned = annealed(0)
     forward, trace = annealed(1, tuned.step_size)
     backward, _ = annealed(2, tuned.step_size, True)
-    lower, upper = log_mean_exp(forward.log_w) - annealed.truth, -log_mean_exp(-backward.log_w) - annealed.truth
-    error = lambda d: 4 * d.std(ddof=1) / np.sqrt(len(d)) + 0.01  # noqa: E731
+    lower, upper = (
+        log_mean_exp(forward.log_w) - annealed.truth,
+        -log_mean_exp(-backward.log_w) - annealed.truth,
+    )
+
+    def error(d):
+        return 4 * d.std(ddof=1) / np.sqrt(len(d)) + 0.01
+
     assert -0.2 < lower.mean() < error(lower) and -error(upper) < upper.mean() < 0.2
     assert upper.mean() - lower.mean() > -error(upper - lower)
-    np.testing.assert_array_equal(trace.step_size, tuned.step_size)  # frozen: replayed, not tuned again
+    np.testing.assert_array_equal(
+        trace.step_size, tuned.step_size
+    )  # frozen: replayed, not tuned again
     assert 0.5 < np.nanmean(trace.acceptance[..., 50:]) < 0.8
 
 
@@ -110,11 +136,15 @@ def test_a_transition_leaves_the_posterior_as_it_is():
     def run(z, rng):
         return annealing.anneal(path, annealing.starting(z, 0.0), rungs, rng, 4, 0.45 * ones)
 
-    chains, trace = jax.jit(jax.vmap(run))(jnp.float32(start), jax.random.split(jax.random.key(0), len(start)))
+    chains, trace = jax.jit(jax.vmap(run))(
+        jnp.float32(start), jax.random.split(jax.random.key(0), len(start))
+    )
     assert 0.5 < np.mean(trace.acceptance) < 0.97  # large enough steps that accepting matters
     assert np.abs(chains.z - start).mean() > 0.1 and not np.any(chains.log_w)
     scale = np.sqrt(np.diag(covariance))
-    np.testing.assert_allclose(np.mean(chains.z, 0), mean, atol=5 * scale.max() / np.sqrt(len(start)))
+    np.testing.assert_allclose(
+        np.mean(chains.z, 0), mean, atol=5 * scale.max() / np.sqrt(len(start))
+    )
     np.testing.assert_allclose(np.cov(chains.z.T), covariance, atol=0.04 * covariance.max())
 
 
@@ -125,17 +155,26 @@ def test_a_ladder_may_be_climbed_in_parts(backward):
     start = annealing.starting(annealed.z[0], 0.1)
     sizes = jnp.linspace(0.05, 0.3, 30)
     run = jax.jit(
-        lambda chain, rungs, sizes: annealing.anneal(path, chain, rungs, jax.random.key(3), 5, sizes, backward)
+        lambda chain, rungs, sizes: annealing.anneal(
+            path, chain, rungs, jax.random.key(3), 5, sizes, backward
+        )
     )
     whole, trace = run(start, annealed.rungs, sizes)
     parts = [slice(0, 11), slice(11, 30)]
     chain, traces = start, []
     for part in parts[::-1] if backward else parts:
-        chain, some = run(chain, jax.tree.map(lambda a, part=part: a[part], annealed.rungs), sizes[part])
+        chain, some = run(
+            chain, jax.tree.map(lambda a, part=part: a[part], annealed.rungs), sizes[part]
+        )
         traces.append(some)
-    joined = [np.concatenate(leaves) for leaves in zip(*(traces[::-1] if backward else traces), strict=True)]
+    joined = [
+        np.concatenate(leaves)
+        for leaves in zip(*(traces[::-1] if backward else traces), strict=True)
+    ]
     jax.tree.map(
-        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), (chain.z, chain.log_w), (whole.z, whole.log_w)
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4),
+        (chain.z, chain.log_w),
+        (whole.z, whole.log_w),
     )
     np.testing.assert_allclose(joined[1], trace.acceptance, rtol=1e-3, atol=1e-3)
     assert x.shape == (20,)
@@ -157,7 +196,9 @@ def test_ladders_go_from_zero_to_one(schedule, num):
     assert (np.diff(np.r_[0.0, beta]) > 0).all()
     further = annealing.ladder(schedule, num, beyond=4.0)
     np.testing.assert_array_equal(further.beta[:num], beta)
-    assert len(further.t) == num + max(num // 2, 1) and float(further.beta[-1]) == pytest.approx(4.0)
+    assert len(further.t) == num + max(num // 2, 1) and float(further.beta[-1]) == pytest.approx(
+        4.0
+    )
 
 
 def test_the_rate_distortion_curve_is_the_analytic_one():
@@ -169,17 +210,21 @@ def test_the_rate_distortion_curve_is_the_analytic_one():
     distortion, rate = (values.mean(0) for values in curve(betas, trace.log_w, trace.log_ratio))
     for i in (50, 75, 99, 125, 149):
         d, r = analytic(exact, np.asarray(annealed.x, np.float64), betas[i])
-        assert distortion[i] == pytest.approx(d, rel=0.01) and rate[i] == pytest.approx(r, rel=0.01, abs=0.03)
+        assert distortion[i] == pytest.approx(d, rel=0.01) and rate[i] == pytest.approx(
+            r, rel=0.01, abs=0.03
+        )
     at_one = distortion[99] + rate[99]
     assert at_one == pytest.approx(-annealed.truth.mean(), abs=0.1)
 
 
 def analytic(oracle, x, beta):
-    """(D, R) of q_beta(z|x), proportional to p(z) p(x|z)^beta, which is a Gaussian; means over x."""
+    """(D, R) of q_beta(z|x) ~ p(z) p(x|z)^beta, which is a Gaussian; means over x."""
     k, s2, away = oracle.latent_dim, oracle.sigma**2, x - oracle.b
     covariance = np.linalg.inv(np.eye(k) + beta * oracle.w.T @ oracle.w / s2)
     mean = beta * away @ oracle.w @ covariance / s2
-    squares = np.sum((away - mean @ oracle.w.T) ** 2, 1) + np.trace(oracle.w @ covariance @ oracle.w.T)
+    squares = np.sum((away - mean @ oracle.w.T) ** 2, 1) + np.trace(
+        oracle.w @ covariance @ oracle.w.T
+    )
     distortion = 0.5 * (squares / s2 + x.shape[1] * np.log(2 * np.pi * s2))
     rate = 0.5 * (np.trace(covariance) + np.sum(mean**2, 1) - k - np.linalg.slogdet(covariance)[1])
     return distortion.mean(), rate.mean()

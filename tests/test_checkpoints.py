@@ -20,7 +20,10 @@ def state(value):
         "decoder": {"w": jnp.arange(100.0).reshape(2, 50) * value},
     }
     best = Best(jax.tree.map(jnp.copy, params), jnp.float32([-1.5, -2]), jnp.int32([2, 1]))
-    never = (jnp.int32([-1, -1]), jnp.int32([-1, -1]))  # of two buffers: one could not be donated twice
+    never = (
+        jnp.int32([-1, -1]),
+        jnp.int32([-1, -1]),
+    )  # of two buffers: one could not be donated twice
     return TrainState(jnp.int32([3, 3]), params, (jnp.zeros((2, 7)),), None, best, *never)
 
 
@@ -76,7 +79,7 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
 
 
 def test_a_flipped_bit_in_the_arrays(folder, caplog):
-    """Every payload file, one bit at a time: either the state is right or the one before is used."""
+    """Every payload file, one bit at a time: the state is right or the one before is used."""
     for path in files(folder):
         original = path.read_bytes()
         for position in {0, len(original) // 3, len(original) // 2, len(original) - 1}:
@@ -85,7 +88,9 @@ def test_a_flipped_bit_in_the_arrays(folder, caplog):
             path.write_bytes(damaged)
             step, restored = checkpoints.restore(folder, abstract())
             expected = jax.tree.leaves(state(float(step)))
-            assert all((a == b).all() for a, b in zip(jax.tree.leaves(restored), expected, strict=True)), path
+            assert all(
+                (a == b).all() for a, b in zip(jax.tree.leaves(restored), expected, strict=True)
+            ), path
             if path == files(folder)[0] and position == len(original) // 2:
                 assert step == 2 and f"{folder}/3 is damaged" in caplog.text
         path.write_bytes(original)
@@ -96,7 +101,9 @@ def test_a_changed_value_that_orbax_accepts_is_found_by_its_digest(tmp_path, mon
     right = checkpoints.digests
     with checkpoints.Writer(tmp_path, keep=2) as writer:
         writer.save(1, state(1.0))
-        monkeypatch.setattr(checkpoints, "digests", lambda tree: right(jax.tree.map(lambda a: a + 1, tree)))
+        monkeypatch.setattr(
+            checkpoints, "digests", lambda tree: right(jax.tree.map(lambda a: a + 1, tree))
+        )
         writer.save(2, state(2.0))
     monkeypatch.undo()
     assert_restored(tmp_path, 1)
@@ -114,7 +121,9 @@ def test_a_truncated_or_deleted_file(folder, damage, caplog):
             path.write_bytes(original[: len(original) // 2])
         step, restored = checkpoints.restore(folder, abstract())
         expected = jax.tree.leaves(state(float(step)))
-        assert all((a == b).all() for a, b in zip(jax.tree.leaves(restored), expected, strict=True)), path
+        assert all(
+            (a == b).all() for a, b in zip(jax.tree.leaves(restored), expected, strict=True)
+        ), path
         found += step == 2
         path.write_bytes(original)
     assert found >= 3 and "is damaged" in caplog.text
@@ -147,7 +156,12 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(folder, monkeypatch):
     writer = checkpoints.Writer(folder, keep=2)
     error = OSError(28, "No space left on device")
     monkeypatch.setattr(writer.manager, "save", lambda *_, **__: (_ for _ in ()).throw(error))
-    with pytest.raises(UserError, match=r"disk full while saving to .*earlier checkpoints are intact"), writer:
+    with (
+        pytest.raises(
+            UserError, match=r"disk full while saving to .*earlier checkpoints are intact"
+        ),
+        writer,
+    ):
         writer.save(4, state(4.0))
     assert_restored(folder, 3)
 
@@ -164,14 +178,18 @@ def test_a_digest_covers_shape_and_type():
     one = checkpoints.digests({"a": np.zeros(4, np.float32)})
     assert one != checkpoints.digests({"a": np.zeros((2, 2), np.float32)})
     assert one != checkpoints.digests({"a": np.zeros(4, np.int32)})
-    assert checkpoints.digests({"a": np.zeros((1, 6))}) != checkpoints.digests({"a": np.zeros((1, 2, 3))})
+    assert checkpoints.digests({"a": np.zeros((1, 6))}) != checkpoints.digests(
+        {"a": np.zeros((1, 2, 3))}
+    )
 
 
 def test_a_member_has_the_digest_that_it_has_alone():
     all_of_them = checkpoints.digests({"a": np.arange(12.0).reshape(3, 4)})["['a']"]
     assert len(set(all_of_them)) == 3
     for i, digest in enumerate(all_of_them):
-        assert checkpoints.digests({"a": np.arange(12.0).reshape(3, 4)[i : i + 1]}) == {"['a']": [digest]}
+        assert checkpoints.digests({"a": np.arange(12.0).reshape(3, 4)[i : i + 1]}) == {
+            "['a']": [digest]
+        }
 
 
 def test_checkpoints_that_cannot_be_loaded_stay_where_they_are(folder):

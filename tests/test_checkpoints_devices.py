@@ -1,4 +1,5 @@
-"""A state saved from some devices and processes is restored onto others, and damage is found on all of them.
+"""A state saved from some devices and processes is restored onto others, and damage is found on all
+of them.
 
 Run as a script, this file is one of two processes (see `main`).
 """
@@ -28,16 +29,24 @@ ROOT = Path(__file__).parents[1]
 
 
 def values(members, step):
-    """Large enough that every device's part is a file of its own, apart from orbax's index; of several types."""
+    """Large enough that every device's part is a file of its own, apart from orbax's index; of
+    several types."""
     w = np.random.default_rng(step).normal(size=(members, 40, 30)).astype(np.float32)
     half = w[:, 0].astype(jnp.bfloat16)
-    return {"w": w, "half": half, "bias": w[:, 0, :7].copy(), "step": np.full(members, step, np.int32)}
+    return {
+        "w": w,
+        "half": half,
+        "bias": w[:, 0, :7].copy(),
+        "step": np.full(members, step, np.int32),
+    }
 
 
 def abstract(members, mesh=None, *axes):
     where = NamedSharding(mesh, P(*axes)) if mesh else None
     leaves = values(members, 0)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), leaves)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), leaves
+    )
 
 
 def save(folder, mesh, axes, members, *steps):
@@ -49,8 +58,12 @@ def save(folder, mesh, axes, members, *steps):
 def same(state, members, step):
     """Whether this process's parts of `state` are, bit for bit, what was saved at `step`."""
     expected = values(members, step)
-    shards = [(expected[name], shard) for name, leaf in state.items() for shard in leaf.addressable_shards]
-    return bool(shards) and all(np.asarray(s.data).tobytes() == whole[s.index].tobytes() for whole, s in shards)
+    shards = [
+        (expected[name], shard) for name, leaf in state.items() for shard in leaf.addressable_shards
+    ]
+    return bool(shards) and all(
+        np.asarray(s.data).tobytes() == whole[s.index].tobytes() for whole, s in shards
+    )
 
 
 def recorded(folder, step):
@@ -72,8 +85,8 @@ def flip_a_bit(path):
 
 
 def mesh_of(shape):
-    devices = jax.devices()[: shape[0] * shape[1]]
-    mesh = devices.make_mesh(shape[0], shape[1], devices=devices)
+    some = jax.devices()[: shape[0] * shape[1]]
+    mesh = devices.make_mesh(shape[0], shape[1], devices=some)
     assert mesh.devices.shape == shape
     return mesh
 
@@ -121,8 +134,11 @@ def test_a_flipped_bit_is_found_on_many_devices(saved, shape, tmp_path, caplog):
     assert f"{folder}/2 is damaged" in caplog.text
 
 
-def test_one_changed_value_of_one_member_is_found_on_the_device_that_holds_it(tmp_path, monkeypatch):
-    """Orbax's own checks cannot see it: the files are whole, only the digest speaks of other values."""
+def test_one_changed_value_of_one_member_is_found_on_the_device_that_holds_it(
+    tmp_path, monkeypatch
+):
+    """Orbax's own checks cannot see it: the files are whole, only the digest speaks of other
+    values."""
     right = checkpoints.digests
 
     def of_others(tree):
@@ -150,7 +166,8 @@ def test_a_member_divided_among_devices_is_refused():
         checkpoints.digests(state)
 
 
-# Two processes of two devices each: a population of 4 is divided among them, one of 3 is on every device.
+# Two processes of two devices each: a population of 4 is divided among them, one of 3 is on every
+# device.
 
 MEMBERS, ALONE, AXES = 4, 3, {4: ["member"], 3: []}
 
@@ -167,10 +184,15 @@ def two(tmp_path_factory):
     command = [sys.executable, __file__, str(folder), str(port)]
     logs = [folder / f"{i}.log" for i in range(2)]
     running = [
-        subprocess.Popen([*command, str(i)], env=environment, stderr=log.open("w")) for i, log in enumerate(logs)
+        subprocess.Popen([*command, str(i)], env=environment, stderr=log.open("w"))
+        for i, log in enumerate(logs)
     ]
     give_up = time.monotonic() + 60
-    while any(p.poll() is None for p in running) and not any(p.poll() for p in running) and time.monotonic() < give_up:
+    while (
+        any(p.poll() is None for p in running)
+        and not any(p.poll() for p in running)
+        and time.monotonic() < give_up
+    ):
         time.sleep(0.05)
     for process in running:  # one that waits for another that has failed
         process.kill()
@@ -182,7 +204,9 @@ def two(tmp_path_factory):
 
 def main(folder: Path, port: str, index: int) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
-    jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=index, initialization_timeout=60)
+    jax.distributed.initialize(
+        f"localhost:{port}", num_processes=2, process_id=index, initialization_timeout=60
+    )
     logging.use_absl_handler()
     found, moved, rename = {}, [], Path.rename
 
@@ -195,7 +219,9 @@ def main(folder: Path, port: str, index: int) -> None:
 
     def restore(name, members=MEMBERS, set_aside=False):
         mesh = devices.make_mesh(members, 4)
-        step, state = checkpoints.restore(folder / name, abstract(members, mesh, *AXES[members]), set_aside)
+        step, state = checkpoints.restore(
+            folder / name, abstract(members, mesh, *AXES[members]), set_aside
+        )
         return [step, same(state, members, step)]
 
     found["from_one"] = restore("from_one")
@@ -223,7 +249,9 @@ def main(folder: Path, port: str, index: int) -> None:
     found["saved again"] = restore("damaged")
     with checkpoints.Writer(folder / "divided", keep=3) as writer:
         seen = checkpoints.steps
-        checkpoints.steps = lambda path: [4] * index + seen(path)  # process 1 sees what 0 does not see yet
+        checkpoints.steps = lambda path: (
+            [4] * index + seen(path)
+        )  # process 1 sees what 0 does not see yet
         writer.save(4, devices.place(devices.make_mesh(MEMBERS, 4), values(MEMBERS, 4), "member"))
         checkpoints.steps = seen
     found["not saved again"] = checkpoints.steps(folder / "divided")
@@ -241,7 +269,9 @@ def test_one_process_to_two(two):
     assert [f["from_one"] for f in found] == [[1, True]] * 2
 
 
-@pytest.mark.parametrize(("name", "members", "step"), [("divided", MEMBERS, 3), ("whole", ALONE, 1)])
+@pytest.mark.parametrize(
+    ("name", "members", "step"), [("divided", MEMBERS, 3), ("whole", ALONE, 1)]
+)
 def test_two_processes_to_one_and_to_two(two, name, members, step):
     folder, found, _ = two
     assert [f[name] for f in found] == [[step, True]] * 2
@@ -274,7 +304,9 @@ def test_two_processes_agree_that_nothing_or_nothing_whole_is_there(two):
     folder, found, _ = two
     assert [f["nothing"] for f in found] == [None, None]
     for f in found:
-        assert f["all damaged"].startswith(f"every checkpoint in {folder / 'damaged'} is damaged (3, 2, 1)")
+        assert f["all damaged"].startswith(
+            f"every checkpoint in {folder / 'damaged'} is damaged (3, 2, 1)"
+        )
     assert checkpoints.steps(folder / "damaged") == [3, 2, 1]
 
 

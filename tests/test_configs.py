@@ -6,19 +6,32 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from making import KNOWN, check, make_programs, of_objective
 
 import vae_jax
-from vae_jax import data
-from vae_jax.config import check, default, flatten
+from vae_jax import config as settings
+from vae_jax import data, default
 from vae_jax.errors import UserError
-from vae_jax.training.program import make_programs
+from vae_jax.types import Example, Field, Objective
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 SHAPES = {"digits": (8, 8, 1), "dsprites": (64, 64, 1), "shapes3d": (64, 64, 3)}
-SHAPES |= dict.fromkeys(("cifar10", "svhn_cropped"), (32, 32, 3)) | dict.fromkeys(("celeb_a", "folder"), (64, 64, 3))
+SHAPES |= dict.fromkeys(("cifar10", "svhn_cropped"), (32, 32, 3)) | dict.fromkeys(
+    ("celeb_a", "folder"), (64, 64, 3)
+)
 # Nothing is compiled of these: it takes minutes, or is the same as configs/mnist.py's.
-TRACED = ["ae", "celeba", "cifar10", "digits", "dsprites", "folder", "mnist_conv", "shapes3d", "svhn_cropped"]
+TRACED = [
+    "ae",
+    "celeba",
+    "cifar10",
+    "digits",
+    "dsprites",
+    "folder",
+    "mnist_conv",
+    "shapes3d",
+    "svhn_cropped",
+]
 TRACED += ["binarized_mnist", "emnist", "fashion_mnist", "kmnist", "omniglot"]
 
 
@@ -38,9 +51,10 @@ def test_config_can_be_traced(path):
     shape = SHAPES.get(config.data.name, (28, 28, 1))
     program = make_programs(config, np.full(shape, 0.5, np.float32), 1000)[0]
     state, hypers = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (program.abstract_state(), program.hypers)
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
+        (program.abstract_state(), program.hypers),
     )
-    store = jax.ShapeDtypeStruct((1000, int(np.prod(shape))), np.uint8)
+    store = Example(jax.ShapeDtypeStruct((1000, int(np.prod(shape))), np.uint8))
     index = jax.ShapeDtypeStruct((config.train.batch_size,), np.int32)
     after, metrics = jax.eval_shape(program.steps.train, state, hypers, store, index)
     assert jax.tree.structure(after) == jax.tree.structure(state) and metrics["loss"].shape == ()
@@ -53,7 +67,9 @@ def test_config_runs_two_steps(path, tmp_path):
     config = module.get_config()
     check(config)
     shape = SHAPES.get(config.data.name, (28, 28, 1))
-    x = np.random.default_rng(0).integers(0, 256, (config.train.batch_size * 2 + 50, *shape), np.uint8)
+    x = np.random.default_rng(0).integers(
+        0, 256, (config.train.batch_size * 2 + 50, *shape), np.uint8
+    )
     dataset = data.from_arrays(config.data.name, x, num_valid=20, num_test=30)
     config.train.num_epochs, config.train.steps_per_call, config.eval.nll_samples = 1.0, 2, 2
     run = vae_jax.train(config, tmp_path / "run", dataset=dataset)
@@ -71,13 +87,16 @@ def test_a_config_from_python_may_be_any_complete_config_dict():
     with pytest.raises(UserError, match=r"lacks the field 'data.seed'"):
         check(config)
     config = default()
-    config.hypers.tau = 1.0
+    config.hypers.tau = 2.0
     with pytest.raises(UserError, match=r"no field 'hypers.tau'"):
         check(config)
-    assert check(config, own_hypers=True).hypers.tau == 1.0
+    objective = Objective(lambda rng, hypers: {}, lambda *_: None)
+    parts = (of_objective(objective, hypers={"tau": Field(1.0, "of one's own")}),)
+    config.objective.name = "own"
+    assert check(config, parts).hypers.tau == 2.0
     config.modle = default().model
     with pytest.raises(UserError, match=r"no field 'modle"):
-        check(config, own_hypers=True)
+        check(config, parts)
 
 
 def test_the_checked_config_is_locked_and_the_given_one_is_not_changed():
@@ -88,8 +107,22 @@ def test_the_checked_config_is_locked_and_the_given_one_is_not_changed():
     assert config.train.schedule_epochs == 0.0
 
 
-def test_every_field_is_known_to_the_checks():
-    from vae_jax import config as settings
+def beyond(field):
+    """Values that the limits of a field exclude."""
+    wrong = ["unheard of"] if field.choices else []
+    wrong += [limit for limit in (field.above, field.below) if limit is not None]
+    wrong += [field.least - 1] if field.least is not None else []
+    wrong += [field.most + 1] if field.most is not None else []
+    if isinstance(field.default, tuple):
+        return [(value,) for value in wrong]
+    return [type(field.default)(value) for value in wrong]
 
-    for name in (*settings.CHOICES, *settings.POSITIVE, *settings.NOT_NEGATIVE):
-        assert name in flatten(default()), name
+
+def test_every_number_has_a_least_value_and_no_field_exceeds_its_limits():
+    start = settings.flatten(default())
+    for name, field in KNOWN.fields.items():
+        if type(field.default) in (int, float):
+            assert field.above is not None or field.least is not None, name
+        for value in beyond(field):
+            with pytest.raises(UserError, match=f"^{name} is "):
+                check(settings.unflatten(start | {name: value}))

@@ -1,4 +1,5 @@
-"""Convolutional networks: the same sums as XLA's convolution, for any size; narrow and wide members agree."""
+"""Convolutional networks: the same sums as XLA's convolution, for any size; narrow and wide
+members agree."""
 
 from functools import partial
 
@@ -6,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from making import KNOWN, check
 
-from vae_jax.config import default
+from vae_jax import default
 from vae_jax.errors import UserError
-from vae_jax.models import make_model
 from vae_jax.networks.conv import ResidualBlock, SubPixelConv, level_sizes
 from vae_jax.networks.layers import Conv, GroupNorm
+from vae_jax.training.program import Facts, make_model
 
 SHAPES = [(7, 5, 3), (9, 16, 2), (4, 4, 1)]
 
@@ -22,10 +24,10 @@ def hypers(latent_dim):
 
 def small(shape, width, **fields):
     config = default()
-    config.model.encoder, config.model.channels = "conv", (8, 16)
+    config.network.name, config.network.channels = "conv", (8, 16)
     for name, value in fields.items():
-        config.model[name] = value
-    return make_model(config.model, jnp.full(shape, 0.3), width)
+        config.network[name] = value
+    return make_model(check(config), Facts(jnp.full(shape, 0.3), 200), KNOWN, width)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -55,13 +57,18 @@ def test_both_ways_to_convolve_are_the_definition(shape, stride):
     for convolve in (layer._patches, layer._convolution):
         np.testing.assert_allclose(jax.jit(convolve)(x, kernel), expected, rtol=1e-4, atol=1e-5)
     params = {"params": {"kernel": kernel, "bias": jnp.arange(4.0)}}
-    np.testing.assert_allclose(jax.jit(layer.apply)(params, x), expected + np.arange(4), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(layer.apply)(params, x), expected + np.arange(4), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_populations_convolutions_are_those_of_its_members():
     x = jax.random.normal(jax.random.key(0), (3, 6, 5, 2))
     kernels = jax.random.normal(jax.random.key(1), (3, 4, 3, 3, 2))
-    loss = lambda kernel, x: jnp.sum(jnp.sin(Conv(4, 2)._patches(x, kernel)))  # noqa: E731
+
+    def loss(kernel, x):
+        return jnp.sum(jnp.sin(Conv(4, 2)._patches(x, kernel)))
+
     together, alone = jax.jit(jax.vmap(jax.grad(loss)))(kernels, x), jax.jit(jax.grad(loss))
     for i in range(3):
         np.testing.assert_allclose(together[i], alone(kernels[i], x[i]), rtol=1e-4, atol=1e-5)
@@ -74,7 +81,9 @@ def test_group_norm_normalizes_each_group_of_one_example():
     groups = np.asarray(y).reshape(30, 4, 3)
     np.testing.assert_allclose(groups.mean((0, 2)), 0.0, atol=1e-5)
     np.testing.assert_allclose(groups.std((0, 2)), 1.0, atol=1e-3)
-    small = jax.random.normal(jax.random.key(2), (1, 1, 32))  # 8 groups would have 4 values each: 2 groups of 16
+    small = jax.random.normal(
+        jax.random.key(2), (1, 1, 32)
+    )  # 8 groups would have 4 values each: 2 groups of 16
     y = fresh(layer, small)
     np.testing.assert_allclose(np.asarray(y).reshape(2, 16).mean(1), 0.0, atol=1e-5)
     assert np.abs(np.asarray(y).reshape(4, 8).mean(1)).max() > 0.05
@@ -115,23 +124,31 @@ def test_any_size_is_encoded_and_decoded(shape):
     @jax.jit
     def everything(x):
         params = model.init(jax.random.key(0), hypers(3))
-        one = lambda params: model.draw(params, x, jax.random.key(2), hypers(3)).log_w  # noqa: E731
+
+        def one(params):
+            return model.draw(params, x, jax.random.key(2), hypers(3)).log_w
+
         return jax.value_and_grad(one)(params), model.decode(params, jnp.ones(3))
 
     x = jax.random.bernoulli(jax.random.key(1), 0.5, (np.prod(shape),)).astype(jnp.float32)
     (log_w, grads), decoded = everything(x)
     assert np.isfinite(log_w) and decoded.shape == shape
-    sizes = {jax.tree_util.keystr(path): np.abs(g).max() for path, g in jax.tree.leaves_with_path(grads)}
-    # Behind the last convolution of a residual block, which starts at zero, nothing has a gradient yet.
-    assert all(size > 0 for path, size in sizes.items() if "kernel" in path and "ResidualBlock" not in path), sizes
+    sizes = {
+        jax.tree_util.keystr(path): np.abs(g).max() for path, g in jax.tree.leaves_with_path(grads)
+    }
+    # Behind the last convolution of a residual block, which starts at zero, nothing has a gradient
+    # yet.
+    assert all(
+        size > 0 for path, size in sizes.items() if "kernel" in path and "ResidualBlock" not in path
+    ), sizes
     assert all(size > 0 for path, size in sizes.items() if "Conv_1']['kernel" in path), sizes
 
 
 def test_the_decoder_starts_at_the_datas_mean():
     x_mean = jnp.linspace(0.1, 0.9, 35).reshape(7, 5, 1)
     config = default()
-    config.model.encoder, config.model.channels = "conv", (8,)
-    model = make_model(config.model, x_mean, 2)
+    config.network.name, config.network.channels = "conv", (8,)
+    model = make_model(check(config), Facts(x_mean, 200), KNOWN, 2)
     params = jax.jit(model.init)(jax.random.key(0), hypers(2))
     network = params["decoder"]["network"]
     quiet = jax.tree.map(jnp.zeros_like, network) | {"bias": network["bias"]}
@@ -143,11 +160,15 @@ def test_a_narrow_member_of_a_wide_run_is_the_narrow_model():
     wide, narrow = (small((7, 5, 1), width, channels=(8,)) for width in (6, 2))
     a, b = (jax.jit(m.init)(jax.random.key(0), hypers(2)) for m in (wide, narrow))
     for head in ("mean", "logvar"):
-        np.testing.assert_array_equal(a["encoder"][head]["kernel"][:2], b["encoder"][head]["kernel"])
+        np.testing.assert_array_equal(
+            a["encoder"][head]["kernel"][:2], b["encoder"][head]["kernel"]
+        )
     first = [p["decoder"]["network"]["Dense_0"]["kernel"] for p in (a, b)]
     np.testing.assert_array_equal(first[0][:, :2], first[1])
     x = jax.random.bernoulli(jax.random.key(1), 0.5, (35,)).astype(jnp.float32)
-    draws = [jax.jit(m.draw)(p, x, jax.random.key(2), hypers(2)) for m, p in ((wide, a), (narrow, b))]
+    draws = [
+        jax.jit(m.draw)(p, x, jax.random.key(2), hypers(2)) for m, p in ((wide, a), (narrow, b))
+    ]
     np.testing.assert_allclose(draws[0].log_w, draws[1].log_w, rtol=1e-5)
 
 

@@ -17,14 +17,16 @@ import pytest
 from absl import logging
 
 from vae_jax import data
-from vae_jax.data import cache, mnist_files, sources
+from vae_jax.data import cache, mnist_files, mnist_subset
 from vae_jax.data.split import interleaved, shuffled
 from vae_jax.errors import UserError
 
 pytestmark = pytest.mark.quick
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-needs_files = pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="the official files are not here")
+needs_files = pytest.mark.skipif(
+    not (SHARED / "mnist").is_dir(), reason="the official files are not here"
+)
 needs_tfds = pytest.mark.skipif(not (SHARED / "tfds").is_dir(), reason="no prepared copy is here")
 
 
@@ -39,7 +41,9 @@ def alone(tmp_path, monkeypatch):
 
 
 def _serve_at(monkeypatch, url):
-    monkeypatch.setitem(mnist_files.FAMILIES, "mnist", mnist_files.FAMILIES["mnist"]._replace(url=url))
+    monkeypatch.setitem(
+        mnist_files.FAMILIES, "mnist", mnist_files.FAMILIES["mnist"]._replace(url=url)
+    )
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def subset(monkeypatch):
         "x_train": np.broadcast_to(y.astype(np.uint8)[:, None, None, None], (5000, 28, 28, 1)),
         "y_train": y,
     }
-    monkeypatch.setattr(sources, "_mnist_subset", lambda: arrays)
+    monkeypatch.setattr(mnist_subset, "read", lambda: arrays)
 
 
 def _images(*shape, dtype=np.uint8):
@@ -97,7 +101,9 @@ def test_own_test_split_is_kept_whole():
 def test_held_out_rows_are_fixed():
     a = data.from_arrays("a", _images(50, 4), num_valid=5, num_test=5)
     b = data.from_arrays("b", _images(50, 4), num_valid=9, num_test=5)
-    np.testing.assert_array_equal(a.test.rows, b.test.rows)  # num_valid does not touch the test rows
+    np.testing.assert_array_equal(
+        a.test.rows, b.test.rows
+    )  # num_valid does not touch the test rows
     assert set(a.valid.rows) < set(b.valid.rows)
     assert a.valid.rows.tolist() == [24, 25, 26, 30, 46]  # for ever, whatever the version of NumPy
 
@@ -116,7 +122,11 @@ def test_interleaved_prefixes_hold_the_classes_in_proportion():
     [
         (0, 5, r"data\.num_valid must be at least 1"),
         (-1, 5, r"data\.num_valid must be at least 1, not -1"),
-        (20, 5, r"data\.num_valid \(20\) \+ data\.num_test \(5\) must be less than the 20 examples"),
+        (
+            20,
+            5,
+            r"data\.num_valid \(20\) \+ data\.num_test \(5\) must be less than the 20 examples",
+        ),
         (15, 5, r"data\.num_valid"),
         (5, 0, r"no test split: set data\.num_test"),
         (5, -1, r"data\.num_test must not be negative"),
@@ -131,6 +141,91 @@ def test_impossible_counts_with_own_test_split():
     _refused(r"data\.num_test must be 0", make, num_valid=5, num_test=5)
     _refused(r"data\.num_valid \(20\) must be less than the 20", make, num_valid=20)
     assert make(num_valid=19).train.num == 1
+
+
+# --- labels, missing values, conditions
+
+
+def test_labels_of_several_names():
+    x, age = _images(30, 4), np.linspace(20, 80, 30)
+    kind, names = np.arange(30) % 3, {"kind": ("a", "b", "c")}
+    ds = data.from_arrays(
+        "x", x, num_valid=5, num_test=5, labels={"kind": kind, "age": age}, class_names=names
+    )
+    assert list(ds.train.columns) == ["kind", "age"] and ds.label_names == ("a", "b", "c")
+    for split in (ds.train, ds.valid, ds.test):
+        np.testing.assert_array_equal(split.labels([2, 0]), kind[split.rows[[2, 0]]])
+        np.testing.assert_array_equal(split.labels(slice(None), "kind"), kind[split.rows])
+        np.testing.assert_array_equal(split.labels(1, "age"), np.float32(age[split.rows[1]]))
+    assert ds.train.label.dtype == np.int32 and ds.train.columns["age"].dtype == np.float32
+    first = data.from_arrays("x", x, None, kind, num_valid=5, num_test=5, labels={"age": age})
+    assert list(first.train.columns) == ["label", "age"]
+    pair = (age, age[:6])
+    own_test = data.from_arrays("x", x, x[:6], num_valid=5, labels={"age": pair})
+    np.testing.assert_array_equal(own_test.test.labels(slice(None), "age"), np.float32(age[:6]))
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 2), (3, 2, 1)])
+def test_missing_values_are_zero_whatever_stood_there(shape):
+    x = np.random.default_rng(0).normal(size=(30, *shape))
+    observed = np.random.default_rng(1).random(x.shape) < 0.6
+    hidden = np.where(observed, x, np.nan)
+    ds = data.from_arrays("x", hidden, num_valid=5, num_test=5, observed=observed)
+    for split in (ds.train, ds.valid, ds.test):
+        rows = split.examples(slice(1, 4))
+        mask = observed[split.rows[1:4]].reshape(3, -1)
+        np.testing.assert_array_equal(rows.observed, mask)
+        expected = np.float32(x[split.rows[1:4]]).reshape(3, -1)
+        np.testing.assert_array_equal(rows.x, np.where(mask, expected, 0))
+    pair = (observed, observed[:6])
+    own_test = data.from_arrays("x", hidden, hidden[:6], num_valid=5, observed=pair)
+    mask = own_test.test.examples(np.arange(6)).observed
+    np.testing.assert_array_equal(mask, observed[:6].reshape(6, -1))
+
+
+def test_conditions_are_labels_by_name():
+    kind = np.arange(30) % 3
+    ds = data.from_arrays("x", _images(30, 4), None, kind, num_valid=5, num_test=5)
+    assert ds.train.examples(slice(None)).condition is None
+    given = ds.conditioned(("label",)).valid
+    found = given.examples([3, 1]).condition
+    assert list(found) == ["label"]
+    np.testing.assert_array_equal(found["label"], kind[given.rows[[3, 1]]])
+    _refused("data.condition names 'age', but x has label", ds.conditioned, ("age",))
+    bare = data.from_arrays("bare", _images(30, 4), num_valid=5, num_test=5)
+    _refused("data.condition names 'age', but bare has no labels", bare.conditioned, ("age",))
+
+
+def test_blocks_of_a_split_are_its_examples_in_order():
+    x = _images(30, 4)
+    split = data.from_arrays("x", x, None, np.arange(30), num_valid=5, num_test=5).train
+    found = list(split.blocks(num_bytes=3 * 4))
+    assert [len(rows.x) for rows in found] == [3] * 6 + [2]
+    np.testing.assert_array_equal(np.concatenate([rows.x for rows in found]), x[split.rows])
+    (some,) = split.blocks(positions=np.array([7, 2]))
+    np.testing.assert_array_equal(some.x, x[split.rows[[7, 2]]])
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"observed": np.ones((20, 3), bool)}, r"observed has shape \(20, 3\), expected that of x"),
+        ({"observed": np.full((20, 4), 2)}, "observed has other values than True and False"),
+        ({"observed": np.zeros((20, 4), bool)}, "no value at all is observed"),
+        ({"labels": {"age": np.ones(19)}}, r"labels 'age' has shape \(19,\), expected \(20,\)"),
+        ({"labels": {"age": np.full(20, np.nan)}}, "labels 'age' has values that are not finite"),
+        ({"labels": {"age": np.arange(20) << 32}}, "labels 'age' has values outside of int32"),
+        ({"columns": ["a", "b"]}, r"2 columns are named, but .* is \(4,\)"),
+    ],
+)
+def test_unusable_labels_and_masks(given, match):
+    _refused(match, data.from_arrays, "x", _images(20, 4), num_valid=3, num_test=3, **given)
+
+
+def test_with_test_examples_labels_and_masks_come_in_pairs():
+    make = partial(data.from_arrays, "x", _images(20, 4), _images(6, 4), num_valid=3)
+    _refused("observed must be a pair, of x_train", make, observed=np.ones((20, 4), bool))
+    _refused("labels 'age' must be a pair, of x_train", make, labels={"age": np.ones(20)})
 
 
 # --- arrays and the user's own files
@@ -207,7 +302,10 @@ def test_changed_file_is_read_anew(tmp_path):
         ({"x": _images(9, 4), "y": np.eye(9)}, r"y_train has shape \(9, 9\)"),
         ({"x": _images(9, 4), "y": np.zeros(9)}, r"y_train has dtype float64, expected integers"),
         ({"x": _images(9, 4), "y": np.arange(9) << 32}, r"int32"),
-        ({"x_train": _images(9, 4), "x_test": _images(9, 5)}, r"examples of x_train are uint8 \(4,\), but"),
+        (
+            {"x_train": _images(9, 4), "x_test": _images(9, 5)},
+            r"examples of x_train are uint8 \(4,\), but",
+        ),
         ({"x_train": _images(9, 4), "x_test": np.zeros((9, 4))}, r"x_test float32"),
         ({"x_train": _images(9, 4), "y_test": np.arange(9)}, r"y_test, but no x_test"),
         ({"x": np.array([[{}]] * 9)}, r"Python objects"),
@@ -268,7 +366,13 @@ def test_wrong_names():
         source="tfds",
         num_valid=1,
     )
-    _refused(r"data\.path is set, but data\.name is 'digits'", data.load, "digits", path="x.npy", num_valid=1)
+    _refused(
+        r"data\.path is set, but data\.name is 'digits'",
+        data.load,
+        "digits",
+        path="x.npy",
+        num_valid=1,
+    )
     _refused(r"data\.num_test must be 0", data.load, "mnist", num_valid=1, num_test=10)
 
 
@@ -297,7 +401,11 @@ def test_embedded_subset_is_stratified_and_says_so(warnings):
         assert (np.bincount(split.labels(slice(None))) == each).all()
     rows = np.concatenate([ds.train.rows, ds.valid.rows, ds.test.rows])
     assert len(np.unique(rows)) == 5000
-    assert len(warnings) == 1 and "SUBSET" in warnings[0] and "data.num_valid is ignored" in warnings[0]
+    assert (
+        len(warnings) == 1
+        and "SUBSET" in warnings[0]
+        and "data.num_valid is ignored" in warnings[0]
+    )
 
 
 @pytest.mark.usefixtures("subset")
@@ -305,11 +413,10 @@ def test_second_start_imports_nothing_slow():
     data.load("mnist", num_valid=100)
     data.load("digits", num_valid=100)
     code = (
-        "import sys; from vae_jax import data\n"
-        "assert data.load('mnist', num_valid=100).source == 'embedded'\n"
-        "data.load('digits', num_valid=100)\n"
-        "slow = {'tensorflow_datasets', 'mlxtend', 'sklearn', 'tensorflow', 'requests'} & set(sys.modules)\n"
-        "assert not slow, slow"
+        "import sys; from vae_jax import data\nassert data.load('mnist', num_valid=100).source == "
+        "'embedded'\ndata.load('digits', num_valid=100)\nslow = {'tensorflow_datasets', "
+        "'mlxtend', 'sklearn', 'tensorflow', 'requests'} & set(sys.modules)\nassert not slow, "
+        "slow"
     )
     env = os.environ | {"PYTHONPATH": str(Path(data.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
@@ -341,7 +448,13 @@ def test_network_is_tried_once_an_hour(monkeypatch, tmp_path, warnings):
     for _ in range(3):
         assert data.load("mnist", num_valid=100).source == "embedded"
     assert len(probes) == 1 and len(warnings) == 3
-    _refused(r'data\.source="official": no network\. To get', data.load, "mnist", source="official", num_valid=9)
+    _refused(
+        r'data\.source="official": no network\. To get',
+        data.load,
+        "mnist",
+        source="official",
+        num_valid=9,
+    )
     assert len(probes) == 2
     marker = tmp_path / "cache" / "data" / "mnist-offline"
     os.utime(marker, (time.time() - 3601,) * 2)
@@ -354,10 +467,19 @@ def test_what_the_user_named_is_not_replaced(tmp_path):
     data.load("mnist", source="embedded", num_valid=100)
     load = partial(data.load, "mnist", num_valid=100)
     for source in ("auto", "tfds"):
-        _refused(r"data\.data_dir: nowhere is not a folder", load, source=source, data_dir="nowhere")
+        _refused(
+            r"data\.data_dir: nowhere is not a folder", load, source=source, data_dir="nowhere"
+        )
     for source in ("auto", "official"):
-        _refused(r"data\.manual_dir: there is no train-images", load, source=source, manual_dir=str(tmp_path))
-    _refused(r'data\.source="tfds": no prepared mnist in .*tensorflow_datasets', load, source="tfds")
+        _refused(
+            r"data\.manual_dir: there is no train-images",
+            load,
+            source=source,
+            manual_dir=str(tmp_path),
+        )
+    _refused(
+        r'data\.source="tfds": no prepared mnist in .*tensorflow_datasets', load, source="tfds"
+    )
     folder = tmp_path / "tfds" / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{")
@@ -377,18 +499,24 @@ def test_official_files(tmp_path, warnings):
     content = bytearray(file.read_bytes())
     content[99] ^= 1
     file.write_bytes(content)
-    load = partial(data.load, "mnist", manual_dir=str(folder), num_valid=9, cache_dir=tmp_path / "other")
+    load = partial(
+        data.load, "mnist", manual_dir=str(folder), num_valid=9, cache_dir=tmp_path / "other"
+    )
     _refused(r"t10k-labels-idx1-ubyte\.gz is damaged", load)
 
 
 @needs_files
 @needs_tfds
 def test_prepared_copy_equals_the_official_files():
-    official = data.load("mnist", source="official", manual_dir=str(SHARED / "mnist"), num_valid=5000)
+    official = data.load(
+        "mnist", source="official", manual_dir=str(SHARED / "mnist"), num_valid=5000
+    )
     tfds = data.load("mnist", data_dir=str(SHARED / "tfds"), source="tfds", num_valid=5000)
     assert tfds.source == "tfds"
     for a, b in zip(official[2:5], tfds[2:5], strict=True):
-        for x, y in zip(a, b, strict=True):
+        assert list(a.columns) == list(b.columns) == ["label"]
+        assert a.observed is None and b.observed is None and a.condition == b.condition == ()
+        for x, y in ((a.x, b.x), (a.label, b.label), (a.rows, b.rows)):
             assert x.dtype == y.dtype
             np.testing.assert_array_equal(x, y)
     assert "tensorflow" not in sys.modules
@@ -400,7 +528,9 @@ def test_fetching(monkeypatch, tmp_path):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(SHARED / "mnist")))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Handler, directory=str(SHARED / "mnist"))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     _serve_at(monkeypatch, f"http://127.0.0.1:{server.server_port}/")
     ds = data.load("mnist", num_valid=5000)
@@ -409,7 +539,9 @@ def test_fetching(monkeypatch, tmp_path):
     assert ds.source == "official" and ds.test.label[:3].tolist() == [7, 2, 1]
     shutil.rmtree(tmp_path / "cache" / "data")  # the downloaded files are still there
     assert data.load("mnist", num_valid=5000).source == "official"
-    damaged = max((tmp_path / "cache" / "downloads").glob("*images*"), key=lambda p: p.stat().st_size)
+    damaged = max(
+        (tmp_path / "cache" / "downloads").glob("*images*"), key=lambda p: p.stat().st_size
+    )
     os.truncate(damaged, 1000)
     shutil.rmtree(tmp_path / "cache" / "data")
     _refused(r"cannot be reached", data.load, "mnist", source="official", num_valid=5000)
@@ -427,7 +559,9 @@ def test_idx_files(tmp_path):
         np.testing.assert_array_equal(mnist_files.read_idx(path, ndim=x.ndim), x)
     path, x = tmp_path / "a.gz", _images(3, 4, 5)
     _refused("a.gz is not an IDX file", mnist_files.read_idx, _write_idx(path, x), ndim=1)
-    _refused("a.gz is not an IDX file", mnist_files.read_idx, _write_idx(path, x, (0, 0, 13, 3)), ndim=3)
+    _refused(
+        "a.gz is not an IDX file", mnist_files.read_idx, _write_idx(path, x, (0, 0, 13, 3)), ndim=3
+    )
     _refused("a.gz is not an IDX file", mnist_files.read_idx, _write_idx(path, x, cut=9), ndim=3)
     _refused("holds 59 values, but", mnist_files.read_idx, _write_idx(path, x, cut=-1), ndim=3)
     os.truncate(_write_idx(path, x), 40)
@@ -446,7 +580,11 @@ def entry(tmp_path):
 def test_cache_returns_what_was_written(entry):
     root, key, arrays = entry
     assert cache.read(root, key) is None
-    for found in (cache.write(root, key, arrays), cache.read(root, key), cache.write(root, key, arrays)):
+    for found in (
+        cache.write(root, key, arrays),
+        cache.read(root, key),
+        cache.write(root, key, arrays),
+    ):
         assert found.keys() == arrays.keys()
         for name, x in found.items():
             assert isinstance(x, np.memmap) and not x.flags.writeable
@@ -483,7 +621,9 @@ def test_damaged_cache_is_rebuilt(entry, warnings, damage):
     root, key, arrays = entry
     cache.write(root, key, arrays)
     damage(root / "data" / key)
-    np.testing.assert_array_equal(cache.cached(root, key, lambda: arrays)["x_train"], arrays["x_train"])
+    np.testing.assert_array_equal(
+        cache.cached(root, key, lambda: arrays)["x_train"], arrays["x_train"]
+    )
     assert len(warnings) == 1 and "damaged" in warnings[0]
     assert cache.read(root, key) is not None and len(warnings) == 1
     assert os.listdir(root / "data") == [key]
@@ -510,7 +650,10 @@ def test_failed_writing_leaves_nothing(entry, warnings, monkeypatch):
 def test_processes_racing(entry):
     root, key, arrays = entry
     results = []
-    threads = [threading.Thread(target=lambda: results.append(cache.write(root, key, arrays))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: results.append(cache.write(root, key, arrays)))
+        for _ in range(8)
+    ]
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert all((r["x_train"] == arrays["x_train"]).all() for r in results) and len(results) == 8

@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import pytest
 from absl import logging
+from making import describe_dataset
 from PIL import Image
 
 from vae_jax import data, main
 from vae_jax.data import image_folder, images
 from vae_jax.errors import UserError
-from vae_jax.workdir.record import describe_dataset
 
 load = partial(data.load, "folder", num_valid=1, num_test=1)
 
@@ -64,7 +64,12 @@ def test_the_images_in_the_order_of_their_paths(folder):
     _fill(folder, 1, names=".hidden.png")
     (folder / "notes.txt").write_text("hello")
     ds = load(path=str(folder))
-    assert (ds.name, ds.source, ds.example_shape, ds.dtype) == ("images", "file", (6, 4, 3), np.uint8)
+    assert (ds.name, ds.source, ds.example_shape, ds.dtype) == (
+        "images",
+        "file",
+        (6, 4, 3),
+        np.uint8,
+    )
     assert isinstance(ds.train.x, np.memmap) and ds.train.label is None and ds.label_names == ()
     expected = [_pixels(i, 6, 4, 3) for i in (0, 1, 2, 3, 4, 0, 1)]
     np.testing.assert_array_equal(ds.train.x, expected)
@@ -92,7 +97,9 @@ def test_gray_only_when_all_are(folder):
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "gif", "webp", "jpeg"])
 def test_formats(folder, suffix):
     x = np.kron(_pixels(0, 4, 4, 3) // 64 * 64, np.ones((8, 8, 1), np.uint8))
-    lossless = {"lossless": True} if suffix == "webp" else {"quality": 95} if suffix == "jpeg" else {}
+    lossless = (
+        {"lossless": True} if suffix == "webp" else {"quality": 95} if suffix == "jpeg" else {}
+    )
     for i in range(3):
         Image.fromarray(x).save(folder / f"{i}.{suffix}", **lossless)
     found = load(path=str(folder)).train.x[0].astype(int)
@@ -112,12 +119,19 @@ def test_modes_of_pixels():
     deep = Image.fromarray(np.array([[0, 257, 514, 65535]], np.uint16))
     assert images.is_gray(deep)
     assert _decoded(deep, gray=True).ravel().tolist() == [0, 1, 2, 255]
-    assert _decoded(Image.fromarray(np.array([[True, False]])), gray=True).ravel().tolist() == [255, 0]
+    assert _decoded(Image.fromarray(np.array([[True, False]])), gray=True).ravel().tolist() == [
+        255,
+        0,
+    ]
     palette = Image.fromarray(np.array([[1, 0]], np.uint8), "P")
     palette.putpalette([10, 20, 30, 40, 50, 60])
-    assert _decoded(palette).tolist() == [[[40, 50, 60], [10, 20, 30]]] and not images.is_gray(palette)
+    assert _decoded(palette).tolist() == [[[40, 50, 60], [10, 20, 30]]] and not images.is_gray(
+        palette
+    )
     assert _decoded(palette, transparency=1).tolist() == [[[255, 255, 255], [10, 20, 30]]]
-    clear = Image.fromarray(np.array([[[9, 9, 9, 0], [50, 100, 150, 255], [0, 0, 0, 51]]], np.uint8))
+    clear = Image.fromarray(
+        np.array([[[9, 9, 9, 0], [50, 100, 150, 255], [0, 0, 0, 51]]], np.uint8)
+    )
     assert _decoded(clear).tolist() == [[[255, 255, 255], [50, 100, 150], [204, 204, 204]]]
     assert _decoded(
         Image.fromarray(np.array([[[100, 255], [100, 0]]], np.uint8), "LA"), gray=True
@@ -137,7 +151,9 @@ def test_images_stand_as_exif_says(folder, format):
         Image.fromarray(x).save(folder / f"{i}.{format.lower()}", exif=exif)
     found = load(path=str(folder)).train.x[0]
     assert found.shape == (32, 16, 3) and (found[:15] > 250).all() and (found[17:] < 5).all()
-    Image.fromarray(x.swapaxes(0, 1)).save(folder / "upright.png")  # as high and wide as the others, once they stand
+    Image.fromarray(x.swapaxes(0, 1)).save(
+        folder / "upright.png"
+    )  # as high and wide as the others, once they stand
     assert load(path=str(folder)).example_shape == (32, 16, 3)
 
 
@@ -163,7 +179,9 @@ def test_cropping_and_resizing(size, resize, crop, box):
     cut = x[box[0] : box[1], box[2] : box[3]]
     found = np.asarray(images.fitted(Image.fromarray(x), fit))
     assert found.shape[:2] == (resize or fit.cropped) and (found == 160).all()
-    ramp = np.clip(np.add.outer(np.arange(size[0]), np.arange(size[1])) * 4, 0, 255).astype(np.uint8)
+    ramp = np.clip(np.add.outer(np.arange(size[0]), np.arange(size[1])) * 4, 0, 255).astype(
+        np.uint8
+    )
     found = np.asarray(images.fitted(Image.fromarray(ramp), fit)).astype(float)
     assert abs(found.mean() - ramp[box[0] : box[1], box[2] : box[3]].mean()) < 1.5
     assert cut.shape[0] == box[1] - box[0]
@@ -179,7 +197,11 @@ def test_what_was_done_is_recorded(folder):
     _fill(folder, 3)
     assert load(path=str(folder)).preparation == ""
     told = describe_dataset(load(path=str(folder), resize=(4, 4)), "none")["preparation"]
-    assert told == "largest centred part of the aspect ratio, resized to 4x4 (height x width, bilinear, antialiased)"
+    assert (
+        told
+        == "largest centred part of the aspect ratio, resized to 4x4 (height x width, bilinear, "
+        "antialiased)"
+    )
     assert load(path=str(folder), crop="4x3").preparation == "centred 4x3 pixels (height x width)"
 
 
@@ -213,8 +235,12 @@ def test_folders_that_are_none_or_empty(folder, tmp_path):
     _refused(r"data\.path: .*images is empty; expected \.png", path=str(folder))
     (folder / "notes.txt").touch()
     _refused(r"none of the 1 files in .*images is an image; expected \.png", path=str(folder))
-    _refused(r'is a file: for \.npy and \.npz set data\.name to "file"', path=str(folder / "notes.txt"))
-    with pytest.raises(UserError, match=r'images: it is a folder; for images in it set data\.name to "folder"'):
+    _refused(
+        r'is a file: for \.npy and \.npz set data\.name to "file"', path=str(folder / "notes.txt")
+    )
+    with pytest.raises(
+        UserError, match=r'images: it is a folder; for images in it set data\.name to "folder"'
+    ):
         data.load("file", path=str(folder), num_valid=1)
     with pytest.raises(UserError, match=r'data\.name is \'mnist\': set data\.name to "folder"'):
         data.load("mnist", path=str(folder), num_valid=1)
@@ -223,17 +249,26 @@ def test_folders_that_are_none_or_empty(folder, tmp_path):
 def test_splits_are_not_labels(folder):
     for name in ("train", "test"):
         _fill(folder / name, 3)
-    _refused(r"holds test, train, which look like splits, not labels: set data\.path", path=str(folder))
+    _refused(
+        r"holds test, train, which look like splits, not labels: set data\.path", path=str(folder)
+    )
     assert len(load(path=str(folder / "train")).train.x) == 3
 
 
 def test_sizes_that_differ(folder):
     _fill(folder, 2)
     _fill(folder, 1, (5, 7, 3), "b/{}.png")
-    _refused(r"differ in size: 0\.png is 6x4 \(height x width\), b/0\.png is 5x7 .*data\.resize", path=str(folder))
+    _refused(
+        r"differ in size: 0\.png is 6x4 \(height x width\), b/0\.png is 5x7 .*data\.resize",
+        path=str(folder),
+    )
     assert load(path=str(folder), resize=(3, 5)).example_shape == (3, 5, 3)
     assert load(path=str(folder), crop="5x4").example_shape == (5, 4, 3)
-    _refused(r"b/0\.png is 5x7 \(height x width\), smaller than data\.crop 6x4", path=str(folder), crop="6x4")
+    _refused(
+        r"b/0\.png is 5x7 \(height x width\), smaller than data\.crop 6x4",
+        path=str(folder),
+        crop="6x4",
+    )
 
 
 @pytest.mark.quick
@@ -245,7 +280,8 @@ def test_broken_files_are_named_and_skipped_only_on_request(folder, warnings):
     (folder / "b" / "2.png").write_bytes(b"")
     for _ in range(2):  # nothing of a refused folder is kept
         _refused(
-            r"3 of the 10 images in .*images are broken: a/1\.png \(.*\), a/3\.png \(cannot identify image file\), "
+            r"3 of the 10 images in .*images are broken: a/1\.png \(.*\), "
+            r"a/3\.png \(cannot identify image file\), "
             r"b/2\.png \(.*\): repair or remove them, or set --config\.data\.skip_broken=True",
             path=str(folder),
         )
@@ -264,7 +300,11 @@ def test_many_broken_files_are_counted(folder):
         (folder / f"x{i}.png").write_bytes(b"hello")
     _refused(r"5 of the 6 images .* x2\.png \([^)]*\), \.\.\.: repair", path=str(folder))
     (folder / "0.png").unlink()
-    _refused(r"5 of the 5 images .* are broken: .*\.\.\.: repair or remove them$", path=str(folder), skip_broken=True)
+    _refused(
+        r"5 of the 5 images .* are broken: .*\.\.\.: repair or remove them$",
+        path=str(folder),
+        skip_broken=True,
+    )
 
 
 def test_files_that_may_not_be_read(folder, monkeypatch):
@@ -276,7 +316,11 @@ def test_files_that_may_not_be_read(folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Image, "open", forbidden)
-        _refused(r"data\.path: .*0\.png cannot be read \(Permission denied\)", path=str(folder), skip_broken=True)
+        _refused(
+            r"data\.path: .*0\.png cannot be read \(Permission denied\)",
+            path=str(folder),
+            skip_broken=True,
+        )
     (folder / "sub").mkdir()
 
     def scandir(path, scandir=os.scandir):
@@ -289,7 +333,9 @@ def test_files_that_may_not_be_read(folder, monkeypatch):
 def test_a_cache_without_room(folder, tmp_path):
     _fill(folder, 3)
     (tmp_path / "file").touch()
-    _refused(r"cannot be written to .*set \$VAE_JAX_CACHE", path=str(folder), cache_dir=tmp_path / "file")
+    _refused(
+        r"cannot be written to .*set \$VAE_JAX_CACHE", path=str(folder), cache_dir=tmp_path / "file"
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,14 +358,18 @@ def test_arrays_are_resized_channel_by_channel(tmp_path):
     x, y = _pixels(0, 9, 8, 6, 3), np.arange(9)
     np.savez(tmp_path / "x.npz", x=x, y=y)
     ds = data.load("file", path=str(tmp_path / "x.npz"), resize=(4, 4), num_valid=1, num_test=1)
-    expected = [np.asarray(images.fitted(Image.fromarray(i), images.make_fit((4, 4), "center"))) for i in x]
+    expected = [
+        np.asarray(images.fitted(Image.fromarray(i), images.make_fit((4, 4), "center"))) for i in x
+    ]
     np.testing.assert_array_equal(ds.train.x, expected)
     np.testing.assert_array_equal(ds.train.label, y)
     digits = data.load("digits", resize=(16, 16), num_valid=9)
     assert digits.example_shape == (16, 16, 1) and "resized to 16x16" in digits.preparation
     np.save(tmp_path / "f.npy", x.astype(np.float32))
     for path, options in (("f.npy", {"resize": (4, 4)}), ("f.npy", {"crop": "4x4"})):
-        with pytest.raises(UserError, match=r"for uint8 images, but the examples of .*f\.npy are float32"):
+        with pytest.raises(
+            UserError, match=r"for uint8 images, but the examples of .*f\.npy are float32"
+        ):
             data.load("file", path=str(tmp_path / path), num_valid=1, num_test=1, **options)
 
 
@@ -335,11 +385,25 @@ def test_a_folder_of_colour_images_trains(folder, tmp_path, monkeypatch):
         x[top : top + 20, left : left + 20] = rng.integers(0, 256, 3)
         Image.fromarray(x).save(folder / f"{i}.png")
     monkeypatch.chdir(os.path.dirname(os.path.dirname(__file__)))
-    fields = {"data.path": folder, "data.num_valid": 10, "data.num_test": 10, "model.channels": "(4,)"}
-    fields |= {"hypers.latent_dim": 2, "hypers.beta_warmup_epochs": 0, "train.batch_size": 10, "train.num_epochs": 0.3}
-    fields |= {"train.steps_per_call": 1, "eval.nll_samples": 2, "eval.samples_per_step": 2, "eval.batch_size": 10}
+    fields = {"data.path": folder, "data.num_valid": 10, "data.num_test": 10}
+    fields |= {"network.channels": "(4,)"}
+    fields |= {
+        "hypers.latent_dim": 2,
+        "hypers.beta_warmup_epochs": 0,
+        "train.batch_size": 10,
+        "train.num_epochs": 0.3,
+    }
+    fields |= {
+        "train.steps_per_call": 1,
+        "eval.nll_samples": 2,
+        "eval.samples_per_step": 2,
+        "eval.batch_size": 10,
+    }
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    assert main.run(["main", "--config=configs/folder.py", f"--workdir={tmp_path / 'run'}", *flags]) == 0
+    assert (
+        main.run(["main", "--config=configs/folder.py", f"--workdir={tmp_path / 'run'}", *flags])
+        == 0
+    )
     told = (tmp_path / "run" / "results.json").read_text()
     assert '"complete": true' in told and '"num_train": 70' in told
     assert "tensorflow" not in sys.modules

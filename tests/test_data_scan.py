@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vae_jax import data
-from vae_jax.data import scan
+from vae_jax.data import blocks, scan
+from vae_jax.data.kinds import vector
 
 pytestmark = pytest.mark.quick
 
@@ -39,6 +40,39 @@ def test_mean_is_of_evenly_spaced_examples_where_there_are_many(monkeypatch):
     assert scan.mean(train) == train.take(slice(None, None, 4)).mean()
     monkeypatch.setattr(scan, "_MEAN_BYTES", 4 * 20)
     assert scan.mean(train) == train.take(slice(None, None, 10)).mean()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_mean_is_of_observed_values(dtype):
+    x = np.random.default_rng(0).integers(0, 256, (250, 6, 5, 1)).astype(dtype)
+    observed = np.random.default_rng(1).random(x.shape) < 0.6
+    observed[:, 2, 3] = False
+    train = _dataset(x, observed=observed).train
+    kept, values = observed[train.rows], np.float64(x[train.rows])
+    count = np.maximum(kept.sum(0), 1)
+    expected = np.where(kept, values, 0).sum(0) / count / (255 if dtype == np.uint8 else 1)
+    assert scan.mean(train).shape == (6, 5, 1) and scan.mean(train)[2, 3] == 0
+    np.testing.assert_allclose(scan.mean(train), expected, rtol=3e-6)
+
+
+def test_vectors_are_scaled_by_their_observed_values():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(250, 4)) * [1, 100, 1e-3, 0] + [0, -3, 1, 7]
+    observed = rng.random(x.shape) < 0.7
+    train = _dataset(np.where(observed, x, 1e9), observed=observed).train
+    seen = np.where(observed, x.astype(np.float32), np.nan)[train.rows].astype(np.float64)
+    found = vector.scaling(train)
+    np.testing.assert_allclose(found.shift, np.nanmean(seen, 0), rtol=1e-5)
+    np.testing.assert_allclose(found.scale[:3], np.nanstd(seen, 0)[:3], rtol=1e-4)
+    assert found.scale[3] == 1.0  # it does not vary
+
+
+def test_vectors_in_the_unit_interval_and_of_bytes_are_not_scaled():
+    x = np.random.default_rng(0).random((250, 4))
+    x[0, 0], x[1, 1] = 0.0, 1.0
+    assert vector.scaling(_dataset(x).train) is None
+    assert vector.scaling(_dataset(np.full((250, 4), 200, np.uint8)).train) is None
+    assert vector.scaling(_dataset(x + 0.5).train) is not None
 
 
 def test_range_counts_every_value_of_every_split():
@@ -78,3 +112,18 @@ def test_scans_need_little_memory(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6
+
+
+@pytest.mark.parametrize(("num", "size"), [(1, 1), (1, 4), (4, 4), (10, 3), (12, 3), (7, 100)])
+def test_filled_blocks_have_one_size_and_count_every_position_once(num, size):
+    found = list(blocks.filled_blocks(num, size))
+    assert all(len(positions) == size for positions, _ in found)
+    counted = np.concatenate([positions[:count] for positions, count in found])
+    np.testing.assert_array_equal(counted, np.arange(num))
+    for i, (positions, count) in enumerate(found):
+        assert 0 < count <= size and (positions[count:] == num - 1).all()
+        np.testing.assert_array_equal(blocks.filled_block(num, size, i), positions)
+
+
+def test_nothing_is_no_block():
+    assert not list(blocks.filled_blocks(0, 5))

@@ -21,18 +21,25 @@ def gaussian():
 def test_log_prob_is_scipys():
     z = np.array([-1.4, 2.0, 0.3, 3.0])
     expected = scipy.stats.norm.logpdf(z, MEANS, np.exp(LOGVARS / 2))
-    np.testing.assert_allclose(distributions.log_prob(gaussian(), jnp.asarray(z)), expected, rtol=1e-5, atol=5e-6)
+    np.testing.assert_allclose(
+        distributions.log_prob(gaussian(), jnp.asarray(z)), expected, rtol=1e-5, atol=5e-6
+    )
 
 
 def test_kl_is_the_integral():
     def integral(mean, logvar):
         q, p = scipy.stats.norm(mean, np.exp(logvar / 2)), scipy.stats.norm()
-        ratio = lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z))  # noqa: E731
+
+        def ratio(z):
+            return q.pdf(z) * (q.logpdf(z) - p.logpdf(z))
+
         width = 12 * np.exp(logvar / 2)
         return scipy.integrate.quad(ratio, mean - width, mean + width, limit=200)[0]
 
     expected = [integral(m, v) for m, v in zip(MEANS, LOGVARS, strict=True)]
-    np.testing.assert_allclose(distributions.kl_to_standard_normal(gaussian()), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        distributions.kl_to_standard_normal(gaussian()), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_kl_keeps_its_precision_near_the_prior():
@@ -54,5 +61,7 @@ def test_gradients_match_finite_differences():
     with jax.enable_x64(True):
         q = Gaussian(jnp.asarray(MEANS), jnp.asarray(LOGVARS))
         z = jnp.asarray([-1.4, 2.0, 0.3, 3.0])
-        check_grads(lambda q, z: distributions.log_prob(q, z), (q, z), order=2, modes="rev", rtol=1e-5)
+        check_grads(
+            lambda q, z: distributions.log_prob(q, z), (q, z), order=2, modes="rev", rtol=1e-5
+        )
         check_grads(distributions.kl_to_standard_normal, (q,), order=2, modes="rev", rtol=1e-5)

@@ -7,11 +7,20 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vae_jax"
 
 # A package or module imports from those before it, and within itself.
-PURE = ["networks", "likelihoods", "priors", "models", "objectives", "metrics", "optim"]
+PURE = ["networks", "likelihoods", "priors", "models", "optim", "objectives", "metrics"]
 ORDER = ["errors", "types", "rng", "distributions", "parallel", "data", *PURE, "config", "workdir"]
-ORDER += ["training", "run", "plots", "estimators", "report", "api", "main"]
+ORDER += ["training", "run", "plots", "estimators", "results", "parts", "api", "main"]
 # Packages that take seconds to import: only inside the functions that use them.
-SLOW = {"sklearn", "matplotlib", "tensorflow_datasets", "mlxtend", "PIL", "tqdm", "tensorboard", "pandas"}
+SLOW = {
+    "sklearn",
+    "matplotlib",
+    "tensorflow_datasets",
+    "mlxtend",
+    "PIL",
+    "tqdm",
+    "tensorboard",
+    "pandas",
+}
 CONFINED = {
     "flax": ["networks"],
     "orbax": ["workdir.checkpoints"],
@@ -24,11 +33,14 @@ JIT = ["training", "run", "estimators", "workdir.checkpoints"]
 
 
 def modules():
-    """{"networks.mlp": its syntax tree} of every module; a package's __init__ has the package's name."""
+    """{"networks.mlp": its syntax tree} of every module; a package's __init__ has the package's
+    name."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text())
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(
+            path.read_text()
+        )
     return found
 
 
@@ -80,13 +92,19 @@ def test_confined_packages_and_jit_stay_where_they_are():
             for package, places in CONFINED.items():
                 if lies_in(imported, [package]) and not lies_in(name, places):
                     wrong.append(f"{name} imports {imported}")
-        jits = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n) == "jax.jit"]
+        jits = [
+            n
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Attribute) and ast.unparse(n) == "jax.jit"
+        ]
         if jits and not lies_in(name, JIT):
             wrong.append(f"{name} uses jax.jit")
         slow = {i.split(".")[0] for i in imports(tree, top_level_only=True)} & SLOW
         wrong += [f"{name} imports {package} at its top" for package in slow]
         wrong += [
-            f"{name} imports {i}" for i in imports(tree) if i.split(".")[0] in ("configs", "experiments", "tests")
+            f"{name} imports {i}"
+            for i in imports(tree)
+            if i.split(".")[0] in ("configs", "experiments", "tests")
         ]
     assert not wrong
 
@@ -100,6 +118,10 @@ def test_functions_stay_small():
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
-                inner = [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n is not node]
-                own = node.end_lineno - node.lineno - sum(n.end_lineno - n.lineno + 1 for n in inner)
+                inner = [
+                    n for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n is not node
+                ]
+                own = (
+                    node.end_lineno - node.lineno - sum(n.end_lineno - n.lineno + 1 for n in inner)
+                )
                 assert own < 70, f"{path.name}: {node.name}"

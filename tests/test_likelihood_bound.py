@@ -6,7 +6,7 @@ from oracles import LinearGaussian
 
 from vae_jax.metrics.active_units import active_units, unit_activity
 from vae_jax.metrics.importance_bound import bound
-from vae_jax.models import draw_batch
+from vae_jax.models.draws import draw_batch
 
 KEY = jax.random.key(7)
 
@@ -18,7 +18,14 @@ def estimate(oracle, x, num_samples, samples_per_step, positions=None):
 
 
 def draws(oracle, x, num_samples):
-    args = oracle.params, jnp.asarray(x), KEY, jnp.arange(len(x)), jnp.arange(num_samples), oracle.hypers
+    args = (
+        oracle.params,
+        jnp.asarray(x),
+        KEY,
+        jnp.arange(len(x)),
+        jnp.arange(num_samples),
+        oracle.hypers,
+    )
     return jax.jit(draw_batch, static_argnums=0)(oracle.model, *args)
 
 
@@ -59,7 +66,10 @@ def test_blocks_of_fewer_samples_never_exceed_the_whole(wrong, m):
     x = wrong.sample(20)
     draw = draws(wrong, x, 100)
     log_w = np.asarray(draw.log_w, np.float64)
-    of = lambda w: np.logaddexp.reduce(w, axis=-1) - np.log(w.shape[-1])  # noqa: E731
+
+    def of(w):
+        return np.logaddexp.reduce(w, axis=-1) - np.log(w.shape[-1])
+
     np.testing.assert_array_less(of(log_w.reshape(20, -1, m)).mean(-1), of(log_w))
     np.testing.assert_allclose(estimate(wrong, x, 100, 9).log_p, of(log_w), rtol=1e-5)
 

@@ -8,29 +8,37 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 from jax.test_util import check_grads
+from making import KNOWN, check, make_program
 
 import vae_jax
-from vae_jax.config import check, default
+from vae_jax import default
 from vae_jax.errors import UserError
-from vae_jax.likelihoods import LIKELIHOODS, bernoulli, gaussian
+from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.likelihoods.bernoulli import bernoulli
 from vae_jax.likelihoods.continuous_bernoulli import expectation, log_density, quantile
-from vae_jax.models import make_model
-from vae_jax.objectives import make_loss_fn, make_objective
-from vae_jax.training.program import make_program
+from vae_jax.likelihoods.gaussian import gaussian
+from vae_jax.objectives import OBJECTIVES, make_loss_fn
+from vae_jax.training.program import Facts, make_model
 
 # Compiled whole: operation by operation takes much longer.
 expectation, log_density, quantile = map(jax.jit, (expectation, log_density, quantile))
 LEVELS = np.arange(256) / np.float32(255)
 MASSES = ("discretized_logistic", "discretized_logistic_mixture", "categorical")
 DENSITIES = ("continuous_bernoulli", "gaussian", "gaussian_per_pixel", "gaussian_optimal_sigma")
+ELBO = OBJECTIVES["elbo"].make(default().objective, None)
 
 
 def build(name, **fields):
-    model = default().model
-    model.update(sigma=0.1, mixtures=3, **fields)
-    likelihood = LIKELIHOODS[name](model)
+    section = default().likelihood
+    section.update(sigma=0.1, mixtures=3, **fields)
+    likelihood = LIKELIHOODS[name].make(section)
     compiled = {f: jax.jit(getattr(likelihood, f)) for f in ("start", "log_prob", "mean", "sample")}
     return likelihood._replace(**compiled)  # much sooner than operation by operation
+
+
+def first(likelihood):
+    """Its own parameters and its running statistics."""
+    return likelihood.init() | {"statistics": likelihood.statistics()}
 
 
 def outputs(name, seed=0, num=60):
@@ -44,7 +52,10 @@ def outputs(name, seed=0, num=60):
             rng.choice([-1e6, -3, 0, 1 / 510, 0.4, 1, 7, 1e6], (num, 1)),
             rng.uniform(-40, 100, (num, 1)),
         )
-        means[::2], log_scales[::2] = rng.uniform(-0.2, 1.2, (num // 2, 1)), rng.uniform(-9, 0, (num // 2, 1))
+        means[::2], log_scales[::2] = (
+            rng.uniform(-0.2, 1.2, (num // 2, 1)),
+            rng.uniform(-9, 0, (num // 2, 1)),
+        )
         return jnp.asarray(np.concatenate([means, log_scales], 1), jnp.float32)
     means, log_scales = rng.uniform(-0.5, 1.5, (num, 3)), rng.uniform(-12, 4, (num, 3))
     means[0], log_scales[1] = (-1e5, 0.5, 1e5), (-60, 0, 60)
@@ -55,22 +66,30 @@ def outputs(name, seed=0, num=60):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def draw(likelihood, num, out, theta):
     """Samples [num, D]."""
-    return jax.vmap(lambda key: likelihood.sample(theta, key, out))(jax.random.split(jax.random.key(0), num))
+    return jax.vmap(lambda key: likelihood.sample(theta, key, out))(
+        jax.random.split(jax.random.key(0), num)
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def over_levels(likelihood, out):
     """log p of every level, [256, D]."""
-    return jax.vmap(lambda level: likelihood.log_prob({}, out, jnp.full(len(out), level)))(jnp.asarray(LEVELS))
+    return jax.vmap(lambda level: likelihood.log_prob({}, out, jnp.full(len(out), level)))(
+        jnp.asarray(LEVELS)
+    )
 
 
 @pytest.mark.quick
 def test_bernoulli_is_scipys_and_sums_to_one():
     logits = np.array([-8.0, -0.3, 0.0, 2.0, 9.0])
     p = 1 / (1 + np.exp(-logits))
-    log_p = [bernoulli().log_prob({}, jnp.asarray(logits)[:, None], jnp.full(5, x)) for x in (0.0, 1.0)]
+    log_p = [
+        bernoulli().log_prob({}, jnp.asarray(logits)[:, None], jnp.full(5, x)) for x in (0.0, 1.0)
+    ]
     for x in (0, 1):
-        np.testing.assert_allclose(log_p[x], scipy.stats.bernoulli.logpmf(x, p), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            log_p[x], scipy.stats.bernoulli.logpmf(x, p), rtol=1e-4, atol=1e-6
+        )
     np.testing.assert_allclose(np.exp(log_p[0]) + np.exp(log_p[1]), 1.0, rtol=1e-6)
 
 
@@ -98,8 +117,13 @@ def test_gaussian_is_scipys_and_integrates_to_one(learn_sigma):
     expected = scipy.stats.norm.logpdf(x, np.asarray(out)[:, 0], 0.3)
     np.testing.assert_allclose(likelihood.log_prob(theta, out, jnp.asarray(x)), expected, rtol=1e-5)
     log_p = jax.jit(lambda x: likelihood.log_prob(theta, out, jnp.full(2, x))[1])
-    density = lambda x: float(np.exp(log_p(x)))  # noqa: E731
-    assert abs(scipy.integrate.quad(density, -4, 4, points=[0.2], limit=50, epsabs=1e-4)[0] - 1) < 1e-3
+
+    def density(x):
+        return float(np.exp(log_p(x)))
+
+    assert (
+        abs(scipy.integrate.quad(density, -4, 4, points=[0.2], limit=50, epsabs=1e-4)[0] - 1) < 1e-3
+    )
 
 
 @pytest.mark.quick
@@ -115,7 +139,7 @@ def test_a_learned_sigma_is_optimal_at_the_root_mean_square_error():
 def test_mean_and_sample_agree_and_start_has_the_mean(name):
     likelihood = build(name)
     x_mean = jnp.array([0.003, 0.05, 0.5, 0.8, 0.99])
-    out, theta = likelihood.start(x_mean), likelihood.init()
+    out, theta = likelihood.start(x_mean), first(likelihood)
     assert out.ndim == 2 and len(out) == 5
     np.testing.assert_allclose(likelihood.mean(theta, out), x_mean, rtol=1e-5, atol=1e-5)
     samples = draw(likelihood, 4000, out, theta)
@@ -127,8 +151,12 @@ def test_start_is_finite_where_a_value_never_varies(name):
     likelihood, x_mean = build(name), jnp.array([0.0, 1.0])
     out = likelihood.start(x_mean)
     assert np.isfinite(out).all()
-    np.testing.assert_allclose(likelihood.mean(likelihood.init(), out), x_mean, atol=2e-3)
-    log_p = lambda out: jnp.sum(likelihood.log_prob(likelihood.init(), out, x_mean))  # noqa: E731
+    theta = first(likelihood)
+    np.testing.assert_allclose(likelihood.mean(theta, out), x_mean, atol=2e-3)
+
+    def log_p(out):
+        return jnp.sum(likelihood.log_prob(theta, out, x_mean))
+
     assert all(np.isfinite(a).all() for a in jax.jit(jax.value_and_grad(log_p))(out))
 
 
@@ -149,7 +177,14 @@ def test_gradients_of_the_others_match_finite_differences(name):
         likelihood, x = build(name), jnp.asarray([0, 1, 100, 101, 254, 255]) / 255
         channels = likelihood.start(jnp.full(6, 0.4)).shape[1]
         out = jnp.asarray(rng.normal(size=(6, channels)))
-        check_grads(lambda out: likelihood.log_prob({}, out, x), (out,), order=2, modes="rev", rtol=1e-4, eps=1e-5)
+        check_grads(
+            lambda out: likelihood.log_prob({}, out, x),
+            (out,),
+            order=2,
+            modes="rev",
+            rtol=1e-4,
+            eps=1e-5,
+        )
 
 
 def test_a_learned_sigma_is_the_spread_of_the_samples():
@@ -204,7 +239,9 @@ def test_a_mixture_is_the_weighted_sum_of_its_components():
     mixture, one = build("discretized_logistic_mixture"), build("discretized_logistic")
     out = outputs("discretized_logistic_mixture", num=7)[2:]
     logits, means, log_scales = np.split(out, 3, axis=1)
-    parts = [np.exp(over_levels(one, jnp.stack([means[:, i], log_scales[:, i]], 1))) for i in range(3)]
+    parts = [
+        np.exp(over_levels(one, jnp.stack([means[:, i], log_scales[:, i]], 1))) for i in range(3)
+    ]
     weights = scipy.special.softmax(logits, axis=1)
     expected = sum(weights[:, i] * parts[i] for i in range(3))
     np.testing.assert_allclose(np.exp(over_levels(mixture, out)), expected, atol=2e-6)
@@ -222,14 +259,17 @@ def test_samples_of_masses_are_levels_in_their_proportions(name):
     p = np.exp(np.asarray(over_levels(likelihood, out), np.float64))
     for d in range(2):
         seen = np.cumsum(np.bincount(level[:, d], minlength=256)) / num
-        assert np.max(np.abs(seen - np.cumsum(p[:, d]))) < 1.95 / np.sqrt(num)  # Kolmogorov-Smirnov, 1 in 1,000
+        assert np.max(np.abs(seen - np.cumsum(p[:, d]))) < 1.95 / np.sqrt(
+            num
+        )  # Kolmogorov-Smirnov, 1 in 1,000
 
 
 # Densities
 
 
 def integral(values, logit, low=0.0, high=1.0):
-    """Of `values` (of x [n] in float64) by Gauss-Legendre in pieces that are short where exp(logit x) is large."""
+    """Of `values` (of x [n] in float64) by Gauss-Legendre in pieces that are short where
+    exp(logit x) is large."""
     pieces = np.array([0, 1, 3, 9, 27, 81]) / max(abs(logit), 1)
     pieces = 1 - pieces[::-1] if logit > 0 else pieces
     edges = np.unique(np.clip([low, *pieces, high], low, high))
@@ -239,18 +279,24 @@ def integral(values, logit, low=0.0, high=1.0):
 
 
 def density(logit):
-    return lambda x: np.exp(np.asarray(log_density(jnp.full(x.shape, logit, jnp.float64), jnp.asarray(x))))
+    return lambda x: np.exp(
+        np.asarray(log_density(jnp.full(x.shape, logit, jnp.float64), jnp.asarray(x)))
+    )
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("logit", [-600.0, -37.0, -2.0, -1.0, -0.3, 1e-4, 0.0, 0.5, 0.999, 1.001, 12.0, 600.0])
+@pytest.mark.parametrize(
+    "logit", [-600.0, -37.0, -2.0, -1.0, -0.3, 1e-4, 0.0, 0.5, 0.999, 1.001, 12.0, 600.0]
+)
 def test_the_continuous_bernoulli_is_the_papers_and_integrates_to_one(logit):
     x = np.linspace(0, 1, 21)
     log_p = log_density(jnp.full(21, logit, jnp.float32), jnp.asarray(x, jnp.float32))
     if 1e-3 < abs(logit) < 30:
         p = scipy.special.expit(logit)
         log_c = np.log(2 * np.arctanh(1 - 2 * p) / (1 - 2 * p))
-        np.testing.assert_allclose(log_p, log_c + x * np.log(p) + (1 - x) * np.log1p(-p), rtol=1e-6, atol=2e-6)
+        np.testing.assert_allclose(
+            log_p, log_c + x * np.log(p) + (1 - x) * np.log1p(-p), rtol=1e-6, atol=2e-6
+        )
     with jax.enable_x64(True):
         np.testing.assert_allclose(integral(density(logit), logit), 1.0, rtol=1e-11)
 
@@ -267,11 +313,16 @@ def normalizer(logit):
 @pytest.mark.quick
 def test_the_continuous_bernoulli_is_exact_around_one_half():
     """In float32: value, gradient and second derivative."""
-    logits = jnp.float32([-8, -2.5, -1, -0.99, -0.5, -0.1, -1e-3, -1e-7, 0, 1e-20, 1e-5, 0.03, 0.7, 1, 1.01, 3])
+    logits = jnp.float32(
+        [-8, -2.5, -1, -0.99, -0.5, -0.1, -1e-3, -1e-7, 0, 1e-20, 1e-5, 0.03, 0.7, 1, 1.01, 3]
+    )
     function = jax.jit(lambda l: -log_density(l, jnp.zeros_like(l)))  # noqa: E741
-    second = jax.jit(jax.grad(lambda l: jax.grad(lambda l: function(l).sum())(l).sum()))  # noqa: E741
+    first = jax.grad(lambda logits: function(logits).sum())
+    second = jax.jit(jax.grad(lambda logits: first(logits).sum()))
     expected = np.array([normalizer(logit) for logit in np.asarray(logits, np.float64)]).T
-    for found, exact in zip((function(logits), expectation(logits), second(logits)), expected, strict=True):
+    for found, exact in zip(
+        (function(logits), expectation(logits), second(logits)), expected, strict=True
+    ):
         np.testing.assert_allclose(found, exact, rtol=2e-6, atol=3e-7)
     for derivative in (function, expectation, second):
         assert np.isfinite(derivative(jnp.float32([-1e30, -100, 100, 1e30]))).all()
@@ -286,7 +337,8 @@ def test_the_continuous_bernoullis_mean_and_quantiles_are_those_of_its_density()
     with jax.enable_x64(True):
         for i, logit in enumerate(np.asarray(logits, np.float64)):
             p = density(logit)
-            np.testing.assert_allclose(means[i], integral(lambda x: x * p(x), logit), atol=3e-7)  # noqa: B023
+            mean = integral(lambda x: x * p(x), logit)  # noqa: B023
+            np.testing.assert_allclose(means[i], mean, atol=3e-7)
             below = [integral(p, logit, high=float(end)) for end in x[1:-1, i]]
             np.testing.assert_allclose(below, u[1:-1], atol=5e-5 if abs(logit) > 50 else 1e-5)
 
@@ -295,7 +347,11 @@ def test_continuous_bernoulli_samples_have_their_distribution():
     likelihood, logits = build("continuous_bernoulli"), jnp.array([-20.0, 0.0, 3.0])
     samples = np.asarray(draw(likelihood, 5000, logits[:, None], {}))
     for d, logit in enumerate(np.asarray(logits, np.float64)):
-        cdf = (lambda x: x) if logit == 0 else lambda x, l=logit: np.expm1(l * x) / np.expm1(l)  # noqa: E741
+        cdf = (
+            (lambda x: x)
+            if logit == 0
+            else lambda x, logit=logit: np.expm1(logit * x) / np.expm1(logit)
+        )
         assert scipy.stats.kstest(samples[:, d], cdf).pvalue > 1e-3
 
 
@@ -304,10 +360,14 @@ def test_a_gaussian_per_pixel_has_its_own_sigma_above_the_bound():
     likelihood = build("gaussian_per_pixel", min_sigma=0.02)
     raw = jnp.array([-1e4, -5.0, np.log(0.02), -1.0, 2.0])
     out = jnp.stack([jnp.full(5, 0.3), raw], axis=1)
-    sigma = 0.02 * (1 + np.exp(np.asarray(raw, np.float64)) / 0.02)  # exp(low + softplus(raw - low))
+    sigma = 0.02 * (
+        1 + np.exp(np.asarray(raw, np.float64)) / 0.02
+    )  # exp(low + softplus(raw - low))
     x = np.array([0.3, 0.31, 0.25, 0.9, -4.0])
     expected = scipy.stats.norm.logpdf(x, 0.3, sigma)
-    np.testing.assert_allclose(likelihood.log_prob({}, out, jnp.asarray(x)), expected, rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        likelihood.log_prob({}, out, jnp.asarray(x)), expected, rtol=2e-5, atol=1e-5
+    )
     np.testing.assert_allclose(draw(likelihood, 4000, out, {}).std(0), sigma, rtol=0.05)
     start = likelihood.start(jnp.array([0.2]))
     np.testing.assert_allclose(
@@ -329,13 +389,19 @@ def test_the_variances_gradient_is_its_distance_to_the_batchs_mean_squared_error
         rng = np.random.default_rng(0)
         x, out = jnp.asarray(rng.uniform(size=(6, 9))), jnp.asarray(rng.uniform(size=(6, 9, 1)))
         one = jax.vmap(likelihood.log_prob, (None, 0, 0))
-        loss = lambda theta, out: jnp.mean(jnp.sum(-one(theta, out, x), axis=1))  # noqa: E731
+
+        def loss(theta, out):
+            return jnp.mean(jnp.sum(-one(theta, out, x), axis=1))
+
         value, (gradient, d_out) = jax.jit(jax.value_and_grad(loss, (0, 1)))(theta, out)
         mse = np.mean((np.asarray(x) - np.asarray(out[..., 0])) ** 2)
         np.testing.assert_allclose(gradient["statistics"]["variance"], 0.3 - mse, rtol=1e-12)
 
         ordinary = gaussian(np.sqrt(0.3), False)
-        usual = lambda out: jnp.mean(jnp.sum(-jax.vmap(ordinary.log_prob, (None, 0, 0))({}, out, x), axis=1))  # noqa: E731
+
+        def usual(out):
+            return jnp.mean(jnp.sum(-jax.vmap(ordinary.log_prob, (None, 0, 0))({}, out, x), axis=1))
+
         expected, d_expected = jax.jit(jax.value_and_grad(usual))(out)
         np.testing.assert_allclose(value, expected, rtol=1e-12)
         np.testing.assert_allclose(d_out, d_expected, rtol=1e-12)
@@ -348,29 +414,36 @@ def test_the_optimal_sigma_stays_above_its_bound(variance, sigma):
         likelihood, theta = optimal_sigma(variance, min_sigma=0.02)
         x, out = jnp.array([0.1, 0.5]), jnp.array([[0.1], [0.6]])
         np.testing.assert_allclose(
-            likelihood.log_prob(theta, out, x), scipy.stats.norm.logpdf(x, out[:, 0], sigma), rtol=1e-12
+            likelihood.log_prob(theta, out, x),
+            scipy.stats.norm.logpdf(x, out[:, 0], sigma),
+            rtol=1e-12,
         )
         gradient_of = jax.jit(jax.grad(lambda t: -likelihood.log_prob(t, out, x).sum()))
         gradient = gradient_of(theta)["statistics"]["variance"]
-        np.testing.assert_allclose(gradient, variance - 0.005, rtol=1e-9)  # it can leave the bound again
+        np.testing.assert_allclose(
+            gradient, variance - 0.005, rtol=1e-9
+        )  # it can leave the bound again
         np.testing.assert_allclose(draw(likelihood, 4000, out, theta).std(0), sigma, rtol=0.05)
 
 
 def test_the_optimal_sigmas_variance_is_a_running_mean_in_a_model():
     """SGD at rate 0.1 on a whole VAE's loss moves the variance as v <- 0.9 v + 0.1 mse."""
-    config = default().model
-    config.update(likelihood="gaussian_optimal_sigma", hidden=(5,))
-    model = make_model(config, jnp.full((3, 2, 1), 0.4), 2)
+    config = default()
+    config.likelihood.name, config.network.hidden = "gaussian_optimal_sigma", (5,)
+    model = make_model(check(config), Facts(jnp.full((3, 2, 1), 0.4), 200), KNOWN, 2)
     now = {"latent_dim": jnp.int32(2), "beta": jnp.float32(0.3)}
-    loss_fn = make_loss_fn(model, make_objective(default().objective), now, num_samples=3)
+    loss_fn = make_loss_fn(model, ELBO, now, num_samples=3)
 
     @jax.jit
     def first_step():
-        params, x = model.init(jax.random.key(0), now), jax.random.uniform(jax.random.key(1), (8, 6))
+        params, x = (
+            model.init(jax.random.key(0), now),
+            jax.random.uniform(jax.random.key(1), (8, 6)),
+        )
         return params, jax.value_and_grad(loss_fn, has_aux=True)(params, x, jax.random.key(2))
 
     params, ((_, metrics), grads) = first_step()
-    variance, gradient = (t["decoder"]["likelihood"]["statistics"]["variance"] for t in (params, grads))
+    variance, gradient = (tree["statistics"]["variance"] for tree in (params, grads))
     mse = (metrics["distortion"] / 6 - 0.5 * np.log(2 * np.pi)) * 2  # at variance 1
     np.testing.assert_allclose(variance - 0.1 * gradient, 0.9 * variance + 0.1 * mse, rtol=1e-5)
 
@@ -378,11 +451,13 @@ def test_the_optimal_sigmas_variance_is_a_running_mean_in_a_model():
 @pytest.mark.parametrize("name", DENSITIES[1:])
 def test_gaussians_integrate_to_one(name):
     likelihood = build(name)
-    theta, out = likelihood.init(), likelihood.start(jnp.array([0.3]))
+    theta, out = first(likelihood), likelihood.start(jnp.array([0.3]))
     x = np.linspace(-1, 2, 3001)
     one = jax.jit(jax.vmap(lambda x: likelihood.log_prob(theta, out, x[None])[0]))
     log_p = one(jnp.asarray(x, jnp.float32))
-    np.testing.assert_allclose(scipy.integrate.trapezoid(np.exp(np.asarray(log_p, np.float64)), x), 1.0, atol=1e-5)
+    np.testing.assert_allclose(
+        scipy.integrate.trapezoid(np.exp(np.asarray(log_p, np.float64)), x), 1.0, atol=1e-5
+    )
 
 
 # What they are a distribution of
@@ -391,34 +466,74 @@ def test_gaussians_integrate_to_one(name):
 def test_support_says_what_is_a_probability():
     supports = {name: build(name).support for name in LIKELIHOODS}
     assert supports["bernoulli"] == "binary" and supports["continuous_bernoulli"] == "unit"
-    assert {supports[name] for name in MASSES} == {"levels"} and {supports[n] for n in DENSITIES[1:]} == {"real"}
+    assert {supports[name] for name in MASSES} == {"levels"} and {
+        supports[n] for n in DENSITIES[1:]
+    } == {"real"}
     assert [name for name in LIKELIHOODS if build(name).mass] == ["bernoulli", *MASSES]
 
 
 @pytest.mark.parametrize(
     ("fields", "floats", "pattern"),
     [
-        ({"likelihood": "categorical"}, True, r"'categorical' is a probability of the 256 levels.* are float32: give"),
-        ({"likelihood": "categorical", "binarize": "threshold"}, False, r"'threshold' leaves two of them"),
-        ({"likelihood": "discretized_logistic", "binarize": "dynamic"}, False, r"set data.binarize to 'none'"),
-        ({"likelihood": "continuous_bernoulli", "binarize": "dynamic"}, False, r"a density, which grows without bound"),
-        ({"likelihood": "gaussian_optimal_sigma", "binarize": "dynamic"}, False, r"grows without bound"),
-        ({"likelihood": "gaussian_per_pixel", "binarize": "threshold"}, False, r"grows without bound"),
-        ({"likelihood": "gaussian", "learn_sigma": True, "binarize": "dynamic"}, False, r"grows without bound"),
-        ({"likelihood": "continuous_bernoulli", "shift": 1.0}, True, r"lie in .*outside the range \[0, 1\]"),
-        ({"likelihood": "gaussian_per_pixel", "sigma": 0.01}, False, r"sigma is 0.01.*more than model.min_sigma"),
-        ({"likelihood": "gaussian_optimal_sigma", "min_sigma": 0.0}, False, r"min_sigma is 0.0, expected more than 0"),
-        ({"likelihood": "discretized_logistic_mixture", "mixtures": 0}, False, r"mixtures is 0"),
+        (
+            {"name": "categorical"},
+            True,
+            r"'categorical' is a probability of the 256 levels.* are float32: give",
+        ),
+        (
+            {"name": "categorical", "binarize": "threshold"},
+            False,
+            r"'threshold' leaves two of them",
+        ),
+        (
+            {"name": "discretized_logistic", "binarize": "dynamic"},
+            False,
+            r"set data.binarize to 'none'",
+        ),
+        (
+            {"name": "continuous_bernoulli", "binarize": "dynamic"},
+            False,
+            r"a density, which grows without bound",
+        ),
+        ({"name": "gaussian_optimal_sigma", "binarize": "dynamic"}, False, r"grows without bound"),
+        ({"name": "gaussian_per_pixel", "binarize": "threshold"}, False, r"grows without bound"),
+        (
+            {"name": "gaussian", "learn_sigma": True, "binarize": "dynamic"},
+            False,
+            r"grows without bound",
+        ),
+        (
+            {"name": "continuous_bernoulli", "shift": 1.0},
+            True,
+            r"lie in .*outside the range \[0, 1\]",
+        ),
+        (
+            {"name": "gaussian_per_pixel", "sigma": 0.01},
+            False,
+            r"sigma is 0.01.*more than likelihood.min_sigma",
+        ),
+        (
+            {"name": "gaussian_optimal_sigma", "min_sigma": 0.0},
+            False,
+            r"min_sigma is 0.0, expected more than 0",
+        ),
+        ({"name": "discretized_logistic_mixture", "mixtures": 0}, False, r"mixtures is 0"),
     ],
 )
-def test_a_likelihood_that_does_not_suit_the_data(config, images, tmp_path, fields, floats, pattern):
+def test_a_likelihood_that_does_not_suit_the_data(
+    config, images, tmp_path, fields, floats, pattern
+):
     fields = dict(fields)
     config.data.binarize, shift = fields.pop("binarize", "none"), fields.pop("shift", 0.0)
-    config.model.update(fields)
+    config.likelihood.update(fields)
     x = images.train.x
     x = (x / 255 + shift).astype(np.float32) if floats else x
     with pytest.raises(UserError, match=pattern) as caught:
-        vae_jax.train(config, tmp_path / "run", dataset=vae_jax.data.from_arrays("x", x, num_valid=20, num_test=20))
+        vae_jax.train(
+            config,
+            tmp_path / "run",
+            dataset=vae_jax.data.from_arrays("x", x, num_valid=20, num_test=20),
+        )
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
@@ -428,24 +543,25 @@ def test_a_likelihood_that_does_not_suit_the_data(config, images, tmp_path, fiel
 def test_a_sweep_ranks_only_what_can_be_compared(names):
     config = default()
     config.data.binarize = "none"
-    config.sweep.model_likelihood = names
+    config.sweep.likelihood_name = names
     with pytest.raises(UserError, match="cannot be ranked in one table"):
         check(config)
-    config.sweep.model_likelihood = MASSES
-    assert check(config).sweep.model_likelihood == MASSES
-    config.sweep.model_likelihood = DENSITIES
-    assert check(config).sweep.model_likelihood == DENSITIES
+    config.sweep.likelihood_name = MASSES
+    assert check(config).sweep.likelihood_name == MASSES
+    config.sweep.likelihood_name = DENSITIES
+    assert check(config).sweep.likelihood_name == DENSITIES
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_model_learns_with_each_and_draws_what_it_is_a_distribution_of(name):
-    config = default().model
-    config.update(likelihood=name, hidden=(8,), mixtures=2, sigma=0.3)
+    config = default()
+    config.network.hidden = (8,)
+    config.likelihood.update(name=name, mixtures=2, sigma=0.3)
     x = jnp.round(jnp.asarray(np.random.default_rng(0).beta(2, 5, (20, 6)) * 255)) / 255
     x = (x > 0.3).astype(jnp.float32) if name == "bernoulli" else x.astype(jnp.float32)
-    model = make_model(config, jnp.full((3, 2, 1), 0.6), 2)
+    model = make_model(check(config), Facts(jnp.full((3, 2, 1), 0.6), 200), KNOWN, 2)
     now = {"latent_dim": jnp.int32(2), "beta": jnp.float32(1.0)}
-    loss_fn = make_loss_fn(model, make_objective(default().objective), now)
+    loss_fn = make_loss_fn(model, ELBO, now)
 
     def step(params, rng):
         loss, grads = jax.value_and_grad(lambda p: loss_fn(p, x, rng)[0])(params)
@@ -457,7 +573,8 @@ def test_a_model_learns_with_each_and_draws_what_it_is_a_distribution_of(name):
         params, keys = model.init(jax.random.key(0), now), jax.random.split(jax.random.key(1), 60)
         params, losses = jax.lax.scan(step, params, keys)
         z = jnp.array([0.3, -1.0])
-        return losses, model.decode(params, z, jax.random.key(2)), model.decode(params, z)
+        drawn = model.decode(params, z, rng=jax.random.key(2))
+        return losses, drawn, model.decode(params, z)
 
     losses, drawn, mean = learn()
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.1 and np.isfinite(losses).all()
@@ -469,14 +586,14 @@ def test_a_model_learns_with_each_and_draws_what_it_is_a_distribution_of(name):
 @pytest.mark.parametrize("binarize", ["dynamic", "none"])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_bits_per_dimension_are_for_probabilities_of_the_data_as_they_are(config, name, binarize):
-    config.model.likelihood, config.data.binarize = name, binarize
+    config.likelihood.name, config.data.binarize = name, binarize
     is_mass = make_program(check(config), np.full((2, 3, 1), 0.4), 200).is_mass
     assert is_mass == (name in MASSES if binarize == "none" else name == "bernoulli")
 
 
 def test_a_run_with_a_mixture_says_its_bits_per_dimension(config, images, tmp_path, undrawn):
-    config.data.binarize, config.model.mixtures = "none", 2
-    config.model.likelihood = "discretized_logistic_mixture"
+    config.data.binarize, config.likelihood.mixtures = "none", 2
+    config.likelihood.name = "discretized_logistic_mixture"
     result = vae_jax.train(config, tmp_path / "run", dataset=images).results["members"][0]["test"]
     np.testing.assert_allclose(result["bits_per_dim"], result["nll"] / (30 * np.log(2)))
     assert 0 < result["bits_per_dim"] < 8  # a uniform distribution has 8

@@ -12,19 +12,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from making import KNOWN
 
 from vae_jax import main
+from vae_jax.config import check, flatten, sweep
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "--config.model.hidden=(8,)", "--config.hypers.latent_dim=2", "--config.train.num_epochs=1",
-    "--config.train.batch_size=50", "--config.eval.nll_samples=2", "--config.train.steps_per_call=2",
-]  # fmt: skip
+    "--config.network.hidden=(8,)",
+    "--config.hypers.latent_dim=2",
+    "--config.train.num_epochs=1",
+    "--config.train.batch_size=50",
+    "--config.eval.nll_samples=2",
+    "--config.train.steps_per_call=2",
+]
 
 
 @pytest.fixture
 def command(tmp_path, capfd, monkeypatch):
-    """Runs the command in process on a small .npy file; gives (exit status, what it printed on stderr)."""
+    """Runs the command in process on a small .npy file; gives (exit status, what it printed on
+    stderr)."""
     x = np.random.default_rng(0).integers(0, 256, (150, 4, 3), np.uint8)
     np.save(tmp_path / "x.npy", x)
     monkeypatch.chdir(ROOT)
@@ -39,6 +46,11 @@ def command(tmp_path, capfd, monkeypatch):
         return status, capfd.readouterr().err
 
     return run
+
+
+# Of a field that no chosen part has.
+OF_GAUSSIAN = "is of likelihood.name gaussian.*, but likelihood.name is 'bernoulli'"
+OF_CAPACITY = "is of objective.name capacity, but objective.name is 'elbo'"
 
 
 def assert_one_line(outcome, pattern):
@@ -70,13 +82,13 @@ def test_it_trains_and_says_that_it_is_complete(command, undrawn, tmp_path, capl
         (["--config.beta=4"], r"no field 'beta'; did you mean .*hypers.beta"),
         (["--config.hypers.latent_dim=2.5"], r"hypers.latent_dim=2.5"),
         (["--config.hypers.beta=high"], r"hypers.beta=high"),
-        (["--config.model.hidden=(8,a)"], r"model.hidden.*tuple of whole numbers"),
-        (["--config.model.learn_sigma=perhaps"], r"learn_sigma"),
+        (["--config.network.hidden=(8,a)"], r"network.hidden.*tuple of whole numbers"),
+        (["--config.likelihood.learn_sigma=perhaps"], r"learn_sigma"),
         (["--config.hypers.beta=-1"], r"hypers.beta is -1.0, expected 0 or more"),
         (["--config.hypers.beta=nan"], r"hypers.beta is nan, expected a finite number"),
         (["--config.hypers.latent_dim=0"], r"hypers.latent_dim is 0, expected more than 0"),
-        (["--config.model.hidden=(8,0)"], r"model.hidden is \(8, 8, 0\), expected more than 0"),
-        (["--config.hypers.seed=3000000000"], r"hypers.seed.*less than 2\*\*31"),
+        (["--config.network.hidden=(8,0)"], r"network.hidden is \(8, 8, 0\), expected more than 0"),
+        (["--config.hypers.seed=3000000000"], r"hypers.seed.*less than 2147483648"),
         (["--config.hypers.lr_final_fraction=2"], r"lr_final_fraction is 2.0, expected at most 1"),
         (["--config.train.batch_size=0"], r"train.batch_size is 0"),
         (
@@ -84,9 +96,18 @@ def test_it_trains_and_says_that_it_is_complete(command, undrawn, tmp_path, capl
             r"train.batch_size is 111, but .* has only 110 training examples",
         ),
         (["--config.model.name=vea"], r"model.name is 'vea'; .*vae"),
-        (["--config.model.likelihood=bernouli"], r"likelihood is 'bernouli'; did you mean bernoulli\?"),
+        (
+            ["--config.likelihood.name=bernouli"],
+            r"likelihood.name is 'bernouli'; did you mean bernoulli\?",
+        ),
+        (["--config.likelihood.sigma=0.5"], rf"likelihood.sigma {OF_GAUSSIAN}"),
+        (["--config.hypers.gamma=5"], rf"hypers.gamma {OF_CAPACITY}"),
+        (["--config.sweep.gamma=(5,10)"], rf"hypers.gamma {OF_CAPACITY}"),
         (["--config.objective.name=elbow"], r"objective.name is 'elbow'; did you mean elbo\?"),
-        (["--config.data.binarize=yes"], r"data.binarize is 'yes'; there are dynamic, threshold, none"),
+        (
+            ["--config.data.binarize=yes"],
+            r"data.binarize is 'yes'; there are dynamic, threshold, none",
+        ),
         (["--config.data.name=mnst"], r"mnst.*mnist"),
         (["--config.data.path=/nowhere/x.npy"], r"/nowhere/x.npy"),
         (["--config.train.init_from=/nowhere"], r"/nowhere holds no run"),
@@ -103,15 +124,25 @@ def test_mistakes(command, tmp_path, arguments, pattern):
 
 def test_no_config(command):
     assert_one_line(command(config=None, tiny=False), r"no --config given; for example")
-    assert_one_line(command("--mode=evaluate", config=None, tiny=False, workdir=None), r"no --workdir or --config")
-    assert_one_line(command(config="configs/mnst.py", tiny=False), r"--config cannot be read.*configs/mnst.py")
+    assert_one_line(
+        command("--mode=evaluate", config=None, tiny=False, workdir=None),
+        r"no --workdir or --config",
+    )
+    assert_one_line(
+        command(config="configs/mnst.py", tiny=False), r"--config cannot be read.*configs/mnst.py"
+    )
 
 
 def test_broken_config_file(command, tmp_path):
     (tmp_path / "broken.py").write_text("def get_config():\n    return 1 +\n")
-    assert_one_line(command(config=tmp_path / "broken.py", tiny=False), r"--config=.*broken.py: SyntaxError")
+    assert_one_line(
+        command(config=tmp_path / "broken.py", tiny=False), r"--config=.*broken.py: SyntaxError"
+    )
     (tmp_path / "raises.py").write_text("def get_config():\n    return undefined\n")
-    assert_one_line(command(config=tmp_path / "raises.py", tiny=False), r"--config=.*raises.py: NameError.*undefined")
+    assert_one_line(
+        command(config=tmp_path / "raises.py", tiny=False),
+        r"--config=.*raises.py: NameError.*undefined",
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,9 +151,13 @@ def test_broken_config_file(command, tmp_path):
         (
             np.full((150, 4, 3), 7.5),
             ["--config.data.binarize=none"],
-            r"lie in \[7.5, 7.5\].*likelihood 'bernoulli'",
+            r"lie in \[7.5, 7.5\].*likelihood.name 'bernoulli'",
         ),
-        (np.full((150, 4, 3), 7.5), ["--config.model.likelihood=gaussian"], r"data.binarize.*\[7.5, 7.5\]"),
+        (
+            np.full((150, 4, 3), 7.5),
+            ["--config.likelihood.name=gaussian"],
+            r"data.binarize.*\[7.5, 7.5\]",
+        ),
         (np.zeros((150, 4, 3), np.int64), [], r"int64"),
         (np.full((150, 4, 3), np.nan), [], r"finite|nan"),
         (np.zeros((2, 2, 2, 2, 2), np.uint8), [], r"shape|dimensions"),
@@ -140,7 +175,7 @@ def test_data_that_does_not_fit(command, tmp_path, array, arguments, pattern):
 
 def test_data_that_fits_a_gaussian(command, tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(150, 5)))
-    assert command("--config.model.likelihood=gaussian", "--config.data.binarize=none")[0] == 0
+    assert command("--config.likelihood.name=gaussian", "--config.data.binarize=none")[0] == 0
     assert (tmp_path / "run" / "samples.png").exists()
 
 
@@ -148,11 +183,16 @@ def test_a_workdir_that_holds_a_different_run(command, undrawn, tmp_path):
     assert command()[0] == 0
     before = (tmp_path / "run" / "config.json").read_bytes()
     assert_one_line(
-        command("--config.hypers.beta=4", "--config.model.hidden=(9,)"),
-        r"holds a different run: hypers.beta 1.0 -> 4.0; model.hidden",
+        command("--config.hypers.beta=4", "--config.network.hidden=(9,)"),
+        r"holds a different run: hypers.beta 1.0 -> 4.0; network.hidden",
     )
-    assert_one_line(command("--config.train.num_epochs=3"), r"to train longer, keep --config.train.schedule_epochs=1")
+    assert_one_line(
+        command("--config.train.num_epochs=3"),
+        r"to train longer, keep --config.train.schedule_epochs=1",
+    )
     assert_one_line(command("--config.hypers.beta=4", "--mode=evaluate"), r"holds a different run")
+    outcome = command("--config.likelihood.sigma=0.5", "--mode=evaluate")
+    assert_one_line(outcome, rf"likelihood.sigma {OF_GAUSSIAN}")
     assert (tmp_path / "run" / "config.json").read_bytes() == before
     np.save(tmp_path / "x.npy", np.zeros((150, 4, 3), np.uint8))
     assert_one_line(command(), r"holds a different run: dataset fingerprint")
@@ -160,7 +200,9 @@ def test_a_workdir_that_holds_a_different_run(command, undrawn, tmp_path):
 
 def test_a_workdir_that_cannot_be_written(command, tmp_path):
     (tmp_path / "file").write_text("")
-    assert_one_line(command(workdir="file"), r"workdir .*file is not writable.*choose another --workdir")
+    assert_one_line(
+        command(workdir="file"), r"workdir .*file is not writable.*choose another --workdir"
+    )
     assert_one_line(command(workdir="file/below"), r"workdir .*file/below is not writable")
     if os.geteuid() != 0:  # root writes anywhere
         (tmp_path / "closed").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
@@ -196,8 +238,47 @@ def test_help(capsys):
     assert "--workdir" in capsys.readouterr().out
 
 
+def test_help_config_has_every_field_with_its_default_what_it_is_and_who_has_it(capsys):
+    assert main.run(["main", "--help-config"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    lists = {f"sweep.{name}" for name in sweep.sweepable(KNOWN.default())}
+    assert set(KNOWN.fields) == set(flatten(KNOWN.default())) - lists
+    section = None
+    for line in lines[:-1]:
+        if line.startswith("["):
+            section = line.strip("[]")
+        else:
+            assert line.startswith(f"  --config.{section}."), line
+    for name, field in KNOWN.fields.items():
+        start = f"  --config.{name}={field.default!r}  {field.help}"
+        (line,) = [line for line in lines if line.startswith(f"  --config.{name}=")]
+        assert line.startswith(start) and field.help
+        owners = [part.name for part in KNOWN.owners.get(name, ())]
+        assert all(word in line[len(start) :] for word in (*field.choices, *owners))
+    assert "--config.sweep.<hyper>=(a,b)" in lines[-1] and "<section>_<field>" in lines[-1]
+
+
+def test_a_field_of_no_chosen_part_is_only_a_warning_in_a_config_file(tmp_path, caplog):
+    (tmp_path / "c.py").write_text(
+        "from vae_jax import default\n"
+        "def get_config():\n"
+        "    config = default()\n"
+        "    config.likelihood.sigma = 0.5\n"
+        "    return config\n"
+    )
+    values = main.parse(["main", f"--config={tmp_path / 'c.py'}", "--config.hypers.beta=4"])
+    assert main.asked(values) == ("hypers.beta",)
+    check(values.config, KNOWN, main.asked(values))
+    assert re.search(rf"likelihood.sigma has no effect: it {OF_GAUSSIAN}", caplog.text)
+    both = ["main", f"--config={tmp_path / 'c.py'}", "--config.likelihood.name=gaussian"]
+    caplog.clear()
+    assert check(main.parse(both).config, KNOWN).likelihood.sigma == 0.5 and not caplog.text
+
+
 def test_default_workdir_names_the_config_and_the_overrides():
-    name = lambda *a: str(main.default_workdir(main.parse(["main", "--config=configs/mnist.py", *a])))  # noqa: E731
+    def name(*a):
+        return str(main.default_workdir(main.parse(["main", "--config=configs/mnist.py", *a])))
+
     before = Path.cwd()
     os.chdir(ROOT)
     try:
@@ -206,7 +287,8 @@ def test_default_workdir_names_the_config_and_the_overrides():
             name("--config.hypers.beta=4", "--config.hypers.latent_dim", "32")
             == "runs/mnist,hypers.beta=4.0,hypers.latent_dim=32"
         )
-        assert name("--config.model.hidden=(64,64)", "--config.eval.seed=3") == "runs/mnist,model.hidden=64_64"
+        overrides = "--config.network.hidden=(64,64)", "--config.eval.seed=3"
+        assert name(*overrides) == "runs/mnist,network.hidden=64_64"
         assert name("--config.sweep.beta=(1,2)") == "runs/mnist,sweep.beta=1_2"
         long = [name(f"--config.sweep.seed={tuple(range(n))}") for n in (100, 101)]
         assert all(len(path) < 130 for path in long) and long[0] != long[1]
@@ -218,8 +300,13 @@ def test_default_workdir_names_the_config_and_the_overrides():
 
 
 # The command, but for the pictures, which take longer than all the rest of so short a run.
-UNDRAWN = "import sys; from vae_jax import main, outcome; outcome.Outcome._draw = lambda *_: None; "
-UNDRAWN += "sys.exit(main.run(['main', *sys.argv[1:]]))"
+UNDRAWN = """
+import sys
+from vae_jax import main
+from vae_jax.results import finish
+finish.Outcome._draw = lambda *_: None
+sys.exit(main.run(["main", *sys.argv[1:]]))
+"""
 
 
 def start(workdir, path, *arguments, drawn=False):
@@ -228,7 +315,9 @@ def start(workdir, path, *arguments, drawn=False):
     data += ["--config.data.num_valid=20", "--config.data.num_test=20"]
     argv = [sys.executable, *(["-m", "vae_jax.main"] if drawn else ["-c", UNDRAWN])]
     argv += ["--config=configs/mnist.py", *data, *TINY, f"--workdir={workdir}", *arguments]
-    return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 LONG = [  # two members, one after the other
@@ -272,13 +361,19 @@ def assert_same_end(a, b):
 
 def test_sigterm_saves_and_says_how_to_go_on(blobs, straight, tmp_path):
     process = start(
-        tmp_path / "run", blobs, *LONG, "--config.train.num_epochs=4000", "--config.train.schedule_epochs=8"
+        tmp_path / "run",
+        blobs,
+        *LONG,
+        "--config.train.num_epochs=4000",
+        "--config.train.schedule_epochs=8",
     )
     wait_for(tmp_path / "run" / "metrics.jsonl", process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, stderr
-    assert "saved in" in stderr and "the same command goes on" in stderr and "Traceback" not in stderr
+    assert (
+        "saved in" in stderr and "the same command goes on" in stderr and "Traceback" not in stderr
+    )
 
 
 def wait_for(path, process):
@@ -343,7 +438,11 @@ def test_a_mistake_in_a_real_process(blobs, tmp_path):
         ({"SLURM_STEP_NUM_TASKS": "1"}, [], None),
         ({"SLURM_STEP_NUM_TASKS": "4"}, [], ()),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, [], ()),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, ["--coordinator=a:1", "--num_processes=2", "--process_id=1"], ("a:1", 2, 1)),
+        (
+            {"SLURM_STEP_NUM_TASKS": "4"},
+            ["--coordinator=a:1", "--num_processes=2", "--process_id=1"],
+            ("a:1", 2, 1),
+        ),
     ],
 )
 def test_the_processes_of_a_cluster_are_found(monkeypatch, environment, arguments, expected):
@@ -371,5 +470,7 @@ def test_processes_that_do_not_find_each_other(monkeypatch):
     main.join_processes(main.parse(["main"]))  # a TPU that is in no pod trains alone
     assert asked == [()]
     arguments = ["--coordinator=a:1", "--num_processes=2", "--process_id=1"]
-    with pytest.raises(main.UserError, match=r"the processes do not find each other: DEADLINE_EXCEEDED: no coord"):
+    with pytest.raises(
+        main.UserError, match=r"the processes do not find each other: DEADLINE_EXCEEDED: no coord"
+    ):
         main.join_processes(main.parse(["main", *arguments]))

@@ -1,4 +1,5 @@
-"""What the other tests show of programs compiled in haste holds of programs compiled as users compile them."""
+"""What the other tests show of programs compiled in haste holds of programs compiled as users
+compile them."""
 
 import os
 import subprocess
@@ -19,9 +20,23 @@ CLAIMS = [
 
 @pytest.mark.slow
 def test_with_all_optimizations(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
     environment["XLA_FLAGS"] = "--xla_backend_optimization_level=3"  # XLA's own default
     tests = [str(HERE / claim) for claim in CLAIMS]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "", f"--basetemp={tmp_path / 'tests'}", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "-m",
+        "",
+        f"--basetemp={tmp_path / 'tests'}",
+        *tests,
+    ]
     done = subprocess.run(command, cwd=HERE.parent, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and f"{len(CLAIMS)} passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and f"{len(CLAIMS)} passed" in done.stdout, (
+        done.stdout + done.stderr
+    )

@@ -1,4 +1,5 @@
-"""Several processes are one: two real ones give the numbers of one, are stopped together, and go on as one or two."""
+"""Several processes are one: two real ones give the numbers of one, are stopped together, and go
+on as one or two."""
 
 import json
 import shutil
@@ -15,9 +16,18 @@ import vae_jax
 pytestmark = pytest.mark.slow  # seven processes, each of which starts, traces and compiles
 
 # Two members over two devices, then, of another activation, one model whose batch both share.
-SWEEP = ["--config.sweep.mode=zip", "--config.sweep.beta=(0.5,2,1)", "--config.sweep.latent_dim=(1,2,2)"]
-SWEEP += ["--config.sweep.model_activation=('tanh','tanh','relu')", "--config.eval.batch_size=20"]
-LONG = [*SWEEP, "--config.train.num_epochs=60", "--config.checkpoint.every_epochs=10", "--config.eval.every_epochs=50"]
+SWEEP = [
+    "--config.sweep.mode=zip",
+    "--config.sweep.beta=(0.5,2,1)",
+    "--config.sweep.latent_dim=(1,2,2)",
+]
+SWEEP += ["--config.sweep.network_activation=('tanh','tanh','relu')", "--config.eval.batch_size=20"]
+LONG = [
+    *SWEEP,
+    "--config.train.num_epochs=60",
+    "--config.checkpoint.every_epochs=10",
+    "--config.eval.every_epochs=50",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +74,14 @@ def assert_the_same_to_rounding(a, b):
     assert [len(r["members"]) for r in results] == [3, 3] and all(r["complete"] for r in results)
     for ours, theirs in zip(*(r["members"] for r in results), strict=True):
         np.testing.assert_allclose(ours["test"]["nll"], theirs["test"]["nll"], rtol=2e-3)
-    rows = [[json.loads(line) for line in (w / "metrics.jsonl").read_text().splitlines()] for w in (a, b)]
-    key = lambda row: (row["step"], row["split"], row["member"])  # noqa: E731
+    rows = [
+        [json.loads(line) for line in (w / "metrics.jsonl").read_text().splitlines()]
+        for w in (a, b)
+    ]
+
+    def key(row):
+        return (row["step"], row["split"], row["member"])
+
     assert [key(row) for row in rows[0]] == [key(row) for row in rows[1]]
     for member in (0, 2):
         trees = [vae_jax.load(w, member).params for w in (a, b)]
@@ -77,7 +93,11 @@ def test_two_processes_are_one_and_what_they_began_goes_on_as_two_or_one(blobs, 
     stopped_early(as_two, *start_two(as_two, blobs, *LONG))
     shutil.copytree(as_two, as_one)
     (stdout, _), (silent, _) = ended(*start_two(as_two, blobs, *LONG))
-    assert "2 members at once from" in stdout and "on 2 x cpu in 2 processes" in stdout and "member alone" in stdout
+    assert (
+        "2 members at once from" in stdout
+        and "on 2 x cpu in 2 processes" in stdout
+        and "member alone" in stdout
+    )
     assert "member" not in silent  # process 0 speaks for all
     assert (as_two / "sweep.csv").exists() and (as_two / "heat_maps.png").exists()
     ended(start(as_one, blobs, *LONG))

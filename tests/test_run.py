@@ -1,7 +1,15 @@
-"""A whole split through the encoder: the images of the evaluation, in their order, whatever the size of a block."""
+"""A whole split through the encoder, and functions that are exported.
+
+Codes are of the images of the evaluation, in their order, whatever the size of a block.
+"""
+
+import json
+import pickle
+import subprocess
+import sys
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import untrained
@@ -10,6 +18,8 @@ import vae_jax
 from vae_jax import data
 from vae_jax import rng as streams
 from vae_jax.errors import UserError
+from vae_jax.models import MODELS
+from vae_jax.types import Part
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +28,7 @@ def trained(tmp_path_factory):
     import conftest
 
     patch = pytest.MonkeyPatch()
-    patch.setattr("vae_jax.report.finish.Outcome._draw", lambda *_: None)
+    patch.setattr("vae_jax.results.finish.Outcome._draw", lambda *_: None)
     images, config = conftest.images.__wrapped__(), conftest.config.__wrapped__()
     config.train.num_epochs = 0.5
     yield vae_jax.train(config, tmp_path_factory.mktemp("run"), dataset=images), images
@@ -26,8 +36,10 @@ def trained(tmp_path_factory):
 
 
 def binarized(run, dataset, split):
-    """By hand: pixel by pixel x ~ Bernoulli(grey), with the key of the example's place in its split."""
-    x = getattr(dataset, split).take(slice(None)).reshape(getattr(dataset, split).num, -1) / np.float32(255)
+    """By hand: pixel by pixel x ~ Bernoulli(grey), with the key of the example's place in its
+    split."""
+    chosen = getattr(dataset, split)
+    x = chosen.take(slice(None)).reshape(chosen.num, -1) / np.float32(255)
     key = streams.of_split(run.config.eval.seed, split).binarize
     keys = [jax.random.fold_in(key, i) for i in range(len(x))]
     return np.stack([jax.random.bernoulli(k, one) for k, one in zip(keys, x, strict=True)])
@@ -66,8 +78,13 @@ def test_the_size_of_a_block_changes_nothing(trained, monkeypatch, size):
     config = run.config.copy_and_resolve_references().unlock()
     config.eval.batch_size = size
     monkeypatch.setattr(run, "config", config)
-    blocks, encode = [], run.encode
-    monkeypatch.setattr(run, "encode", lambda x: blocks.append(len(x)) or encode(x))
+    blocks, encode = [], run._encode
+
+    def counted(params, block):
+        blocks.append(len(block.x))
+        return encode(params, block)
+
+    monkeypatch.setattr(run, "_encode", counted)
     again = run.codes(images, "test")
     assert set(blocks) == {min(size, 60)} and len(blocks) == -(-60 // size)
     np.testing.assert_allclose(again.mean, whole.mean, rtol=1e-5, atol=1e-6)
@@ -98,7 +115,7 @@ def test_a_member_of_a_sweep_has_its_own_file(config, images, tmp_path):
 
 def test_colour_and_flat_data_of_any_range(config, tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 4, 3, 3))
-    config.data.binarize, config.model.likelihood = "none", "gaussian"
+    config.data.binarize, config.likelihood.name = "none", "gaussian"
     for name, arrays in {"colour": x, "flat": x.reshape(60, -1)}.items():
         dataset = data.from_arrays(name, arrays[:40], arrays[40:], num_valid=10)
         run = untrained(config, dataset, tmp_path / name)
@@ -116,7 +133,7 @@ def test_what_cannot_be_is_said(trained, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         run.encode_dataset("valid", tmp_path / "file" / "x.npz", images)
-    monkeypatch.setattr(run, "encode", lambda x: (x,))
+    monkeypatch.setattr(run, "_encode", lambda params, block: (block.x,))
     with pytest.raises(UserError, match="has no mean to be its code"):
         run.codes(images, "test")
 
@@ -124,9 +141,133 @@ def test_what_cannot_be_is_said(trained, tmp_path, monkeypatch):
 def test_a_code_without_a_variance_is_saved_without(trained, tmp_path, monkeypatch):
     run, images = trained
 
-    def encode(x):
-        return type("Point", (), {"mean": jnp.asarray(x)[:, :3]})
+    class Point(NamedTuple):
+        mean: jax.Array
 
-    monkeypatch.setattr(run, "encode", encode)
+    monkeypatch.setattr(run, "_encode", lambda params, block: Point(block.x[:, :3]))
     codes = run.encode_dataset("test", tmp_path / "x.npz", images)
     assert codes.logvar is None and set(np.load(tmp_path / "x.npz")) == {"mean", "label", "row"}
+
+
+# --- run.export, and what is left of it where this package cannot be imported
+
+ELSEWHERE = """
+import pickle
+import sys
+from pathlib import Path
+
+sys.modules["vae_jax"] = None  # importing it is an error now
+
+import jax.export
+import numpy as np
+
+folder = Path(sys.argv[1])
+found = []
+for name, arguments in pickle.loads((folder / "calls").read_bytes()):
+    function = jax.export.deserialize((folder / f"{name}.jax").read_bytes())
+    assert set(function.platforms) == {"cpu", "cuda", "tpu"}
+    found.append(jax.tree.map(np.asarray, function.call(*arguments)))
+assert not {"flax", "optax", "ml_collections"} & set(sys.modules)
+(folder / "found").write_bytes(pickle.dumps(found))
+"""
+
+
+def call_elsewhere(folder, calls):
+    """What exported functions give in another process; `calls` are pairs (name, arguments)."""
+    (folder / "calls").write_bytes(pickle.dumps(calls))
+    command = [sys.executable, "-c", ELSEWHERE, str(folder)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return pickle.loads((folder / "found").read_bytes())
+
+
+def make_told(section, ingredients):
+    """A VAE whose codes are moved by a label, as an example of a model that is given one."""
+    vae = MODELS["vae"].make(section, ingredients)
+
+    def encode(params, x, hypers, rng=None):
+        q = vae.encode(params, x, hypers)
+        return q._replace(mean=q.mean + x.condition["age"])
+
+    def decode(params, z, condition=None, rng=None):
+        return vae.decode(params, z - condition["age"])
+
+    return vae._replace(encode=encode, decode=decode)
+
+
+def assert_close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+TOLD = Part("model", "told", make_told, "a model that is given a label", provides=("a rate",))
+
+
+def vectors(missing):
+    rng = np.random.default_rng(0)
+    x, age = 5 + 3 * rng.normal(size=(80, 4)), rng.normal(size=80)
+    observed = rng.random(x.shape) < 0.7 if missing else None
+    return data.from_arrays(
+        "people", x, num_valid=10, num_test=20, observed=observed, labels={"age": age}
+    )
+
+
+def run_to_export(kind, config, images, workdir):
+    """(a run, its test examples, in the shapes that its exported encoder takes)."""
+    dataset, parts = images, ()
+    if kind == "autoencoder":
+        config.model.name = "ae"
+    elif kind != "images":
+        dataset, config.likelihood.name = vectors("missing" in kind), "gaussian"
+        config.data.binarize = "none"
+    if "labels" in kind:
+        dataset, parts = dataset.conditioned(("age",)), (TOLD,)
+        config.model.name, config.data.condition = "told", ("age",)
+    run = untrained(config, dataset, workdir, parts=parts)
+    rng = np.random.default_rng(1)  # the first parameters of a decoder hide what it is given
+    run.params = jax.tree.map(lambda a: np.float32(0.3 * rng.normal(size=a.shape)), run.params)
+    example = run.as_evaluated(dataset, "test", np.arange(20))
+    return run, example._replace(x=example.x.reshape(20, *dataset.example_shape))
+
+
+@pytest.mark.parametrize(
+    "kind", ["images", "autoencoder", "missing", "labels", "labels and missing"]
+)
+def test_what_is_exported_needs_this_package_no_more(kind, config, images, tmp_path):
+    run, whole = run_to_export(kind, config, images, tmp_path / "run")
+    assert run.export(str(tmp_path / "new" / "model")) == tmp_path / "new" / "model"
+    calls, wanted = [], []
+    for size in (3, 20):
+        example = jax.tree.map(lambda leaf, size=size: np.asarray(leaf[:size]), whole)
+        z = np.random.default_rng(size).normal(size=(size, 3)).astype(np.float32)
+        labels = [] if example.condition is None else [example.condition]
+        observed = [] if example.observed is None else [example.observed]
+        posterior = run.encode(*example)
+        wanted.append({"mean": posterior.mean})
+        if kind != "autoencoder":
+            wanted[-1]["logvar"] = posterior.logvar
+        wanted.append(run.decode(z, example.condition))
+        calls.append(("encoder", [example.x, *(labels or [{}] * len(observed)), *observed]))
+        calls.append(("decoder", [z, *labels]))
+    found = call_elsewhere(tmp_path / "new" / "model", calls)
+    assert found[0]["mean"].shape == (3, 3) and found[3].shape == (20, *run.example_shape)
+    assert all(np.std(leaf, axis=0).max() > 1e-2 for leaf in jax.tree.leaves(found))
+    for ours, theirs in zip(wanted, found, strict=True):
+        assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+        jax.tree.map(assert_close, ours, theirs)
+
+
+def test_export_json_says_the_shapes(trained, tmp_path):
+    run, _ = trained
+    run.export(tmp_path / "model")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "encoder.jax",
+        "decoder.jax",
+        "export.json",
+    }
+    about = json.loads((tmp_path / "model" / "export.json").read_text())
+    assert len(about["encoder"]) == len(about["decoder"]) == 1
+    assert "(B, 6, 5, 1)" in about["encoder"][0] and "(B, 3)" in about["decoder"][0]
+    assert about["step"] == run.step == 5 and about["jax"] == jax.__version__
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        run.export(tmp_path / "file" / "model")

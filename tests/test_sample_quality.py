@@ -6,6 +6,7 @@ from vae_jax import data
 from vae_jax.errors import UserError
 from vae_jax.estimators import features
 from vae_jax.metrics.sample_quality import frechet, neighbourhood
+from vae_jax.types import Example
 
 
 def normal(num, dim=2, seed=0):
@@ -21,7 +22,9 @@ def whitened(num, dim, seed=0):
 
 def from_the_papers(real, fake, k):
     """Point by point, as the definitions stand."""
-    distance = lambda a, b: np.sqrt(sum((a - b) ** 2))  # noqa: E731
+
+    def distance(a, b):
+        return np.sqrt(sum((a - b) ** 2))
 
     def radius(i, points):
         return sorted(distance(points[i], points[j]) for j in range(len(points)) if j != i)[k - 1]
@@ -33,7 +36,12 @@ def from_the_papers(real, fake, k):
     precision = sum(any(row) for row in in_real) / len(fake)
     recall = sum(any(row) for row in in_fake) / len(real)
     density = sum(sum(row) for row in in_real) / (k * len(fake))
-    return precision, recall, density, sum(any(column) for column in zip(*in_real, strict=True)) / len(real)
+    return (
+        precision,
+        recall,
+        density,
+        sum(any(column) for column in zip(*in_real, strict=True)) / len(real),
+    )
 
 
 @pytest.mark.quick
@@ -49,23 +57,35 @@ def test_neighbourhood_is_what_the_papers_define(n, m, k):
 def test_identical_sets_are_precise_and_complete(offset):
     points = (normal(200, 5) + offset).astype(np.float32)
     # Every one of the n balls holds its centre and its k neighbours: (k + 1) n over k n.
-    np.testing.assert_allclose(neighbourhood(points, points[::-1], k=4), (1.0, 1.0, 5 / 4, 1.0), rtol=1e-12)
+    np.testing.assert_allclose(
+        neighbourhood(points, points[::-1], k=4), (1.0, 1.0, 5 / 4, 1.0), rtol=1e-12
+    )
 
 
 def test_points_on_the_surface_of_a_ball_lie_in_it():
     rng = np.random.default_rng(0)
-    real, fake = rng.integers(0, 12, (40, 3)), rng.integers(3, 15, (30, 3))  # many equal distances, none of them exact
-    np.testing.assert_allclose(neighbourhood(real, fake, 4), from_the_papers(real, fake, 4), rtol=1e-12)
+    real, fake = (
+        rng.integers(0, 12, (40, 3)),
+        rng.integers(3, 15, (30, 3)),
+    )  # many equal distances, none of them exact
+    np.testing.assert_allclose(
+        neighbourhood(real, fake, 4), from_the_papers(real, fake, 4), rtol=1e-12
+    )
 
 
 @pytest.mark.quick
 def test_density_of_a_perfect_model_is_1_in_expectation():
-    found = [neighbourhood(normal(50, seed=2 * i), normal(30, seed=2 * i + 1), k=3).density for i in range(400)]
+    found = [
+        neighbourhood(normal(50, seed=2 * i), normal(30, seed=2 * i + 1), k=3).density
+        for i in range(400)
+    ]
     assert abs(np.mean(found) - 1.0) < 4 * np.std(found) / np.sqrt(len(found)) < 0.1
 
 
 def test_duplicates_lie_in_balls_without_extent():
-    found = neighbourhood(np.repeat(normal(5, 8) + 7, 4, axis=0), np.repeat(normal(5, 8) + 7, 6, axis=0), k=3)
+    found = neighbourhood(
+        np.repeat(normal(5, 8) + 7, 4, axis=0), np.repeat(normal(5, 8) + 7, 6, axis=0), k=3
+    )
     np.testing.assert_allclose(found, (1.0, 1.0, 4 / 3, 1.0))
 
 
@@ -82,7 +102,8 @@ def test_a_mode_that_is_dropped_costs_recall_and_coverage_alone():
 
 
 def test_an_outlier_inflates_precision_but_not_density():
-    """Figure 1 of Naeem et al.: the ball of one stray example holds all samples between it and the others."""
+    """Figure 1 of Naeem et al.: the ball of one stray example holds all samples between it and
+    the others."""
     real, fake = np.vstack([normal(200), [[10.0, 0.0]]]), 0.1 * normal(100, seed=1) + [9.0, 5.0]
     assert neighbourhood(real[:-1], fake).precision == 0.0
     found = neighbourhood(real, fake)
@@ -118,7 +139,9 @@ def test_frechet_of_covariances_that_do_not_commute():
     scipy_linalg = pytest.importorskip("scipy.linalg")
     real, fake = (normal(400, 4, seed=i) @ normal(4, 4, seed=i + 2) for i in (0, 1))
     a, b = np.cov(real.T), np.cov(fake.T)
-    expected = np.trace(a + b - 2 * scipy_linalg.sqrtm(a @ b).real) + np.sum((real.mean(0) - fake.mean(0)) ** 2)
+    expected = np.trace(a + b - 2 * scipy_linalg.sqrtm(a @ b).real) + np.sum(
+        (real.mean(0) - fake.mean(0)) ** 2
+    )
     assert frechet(real, fake) == pytest.approx(expected, rel=1e-9)
     assert frechet(fake, real) == pytest.approx(expected, rel=1e-9)
 
@@ -126,15 +149,21 @@ def test_frechet_of_covariances_that_do_not_commute():
 def test_frechet_does_not_depend_on_the_axes():
     real, fake = normal(200, 6) * np.arange(1, 7), normal(100, 6, seed=1) + 1
     rotation = np.linalg.qr(normal(6, 6, seed=2))[0]
-    assert frechet(real @ rotation + 3, fake @ rotation + 3) == pytest.approx(frechet(real, fake), rel=1e-10)
+    assert frechet(real @ rotation + 3, fake @ rotation + 3) == pytest.approx(
+        frechet(real, fake), rel=1e-10
+    )
 
 
 def test_frechet_of_singular_covariances():
     line = whitened(300, 2)[:, :1]
     real, fake = line * [[3.0, 4.0, 0.0]], line * [[6.0, 8.0, 0.0]] + [0.0, 0.0, 2.0]
     assert frechet(real, fake) == pytest.approx(2.0**2 + (10 - 5) ** 2, rel=1e-12)
-    assert frechet(real, line * [[0.0, 0.0, 7.0]]) == pytest.approx(5**2 + 7**2, rel=1e-12)  # no common direction
-    assert frechet(normal(10, 50), normal(10, 50)) == pytest.approx(0.0, abs=1e-10)  # fewer points than dimensions
+    assert frechet(real, line * [[0.0, 0.0, 7.0]]) == pytest.approx(
+        5**2 + 7**2, rel=1e-12
+    )  # no common direction
+    assert frechet(normal(10, 50), normal(10, 50)) == pytest.approx(
+        0.0, abs=1e-10
+    )  # fewer points than dimensions
 
 
 def test_frechet_of_a_set_with_itself_is_zero():
@@ -157,7 +186,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def in_range(split):
-    return np.float32(split.take(slice(None)).reshape(split.num, -1)) / 255
+    return Example(np.float32(split.take(slice(None)).reshape(split.num, -1)) / 255)
 
 
 def test_features_tell_classes_apart_and_are_trained_once(images, own_cache, monkeypatch):
@@ -176,7 +205,10 @@ def test_features_tell_classes_apart_and_are_trained_once(images, own_cache, mon
         assert again[1:] == made[1:]
         np.testing.assert_array_equal(again.apply(x), found)
 
-    for damage in (lambda whole: whole[: len(whole) // 2], lambda whole: whole[:5000] + b"damage" + whole[5006:]):
+    for damage in (
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:5000] + b"damage" + whole[5006:],
+    ):
         file.write_bytes(damage(file.read_bytes()))
         assert features.make_features(images, "none")[1:] == made[1:]
 
@@ -190,28 +222,50 @@ def test_features_depend_on_no_block(images, own_cache, monkeypatch):
     whole = made.apply(x)
     monkeypatch.setattr(features, "_BLOCK", 25)
     np.testing.assert_allclose(made.apply(x), whole, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(made.apply(x.reshape(-1, 6, 5, 1)), whole, rtol=1e-5, atol=1e-5)
+    shaped = Example(x.x.reshape(-1, 6, 5, 1))
+    np.testing.assert_allclose(made.apply(shaped), whole, rtol=1e-5, atol=1e-5)
 
 
-def test_each_data_binarization_and_seed_has_a_space_of_its_own(images, own_cache, monkeypatch):
+def binarization_of(view):
+    """What the view makes of grey values just below one half."""
+    grey = Example(np.full((1, 100), 120, np.uint8))
+    found = np.unique(view.to_example(grey, jax.random.split(jax.random.key(0), 1)).x)
+    return {(0.0, 1.0): "dynamic", (0.0,): "threshold"}[tuple(found.tolist())]
+
+
+def with_parity(split):
+    return split._replace(columns=split.columns | {"parity": split.label % 2})
+
+
+def test_each_data_binarization_label_and_seed_has_a_space_of_its_own(
+    images, own_cache, monkeypatch
+):
     trained = []
 
-    def train(encoder, *given):
+    def train(about):
+        given = about.dataset, binarization_of(about.view), about.label, about.seed
         trained.append(given)
-        return jax.tree.map(np.asarray, encoder.init(jax.random.key(len(trained)), 64)), 0.5
+        params = about.encoder.init(jax.random.key(len(trained)), 64)
+        return jax.tree.map(np.asarray, params), 0.5
 
     monkeypatch.setattr(features, "_train", train)
+    images = images._replace(train=with_parity(images.train), valid=with_parity(images.valid))
     fewer = images._replace(valid=images.valid._replace(rows=images.valid.rows[:30]))
-    calls = [(images, "dynamic", 0), (images, "threshold", 0), (images, "dynamic", 1), (fewer, "dynamic", 0)]
+    calls = [(images, "dynamic", "", 0), (images, "threshold", "", 0), (images, "dynamic", "", 1)]
+    calls += [(fewer, "dynamic", "", 0), (images, "dynamic", "parity", 0)]
     digests = [features.make_features(*call).digest for call in calls]
-    assert trained == calls and len(set(digests)) == 4
+    assert trained == calls and len(set(digests)) == 5
     assert [features.make_features(*call).digest for call in calls] == digests
+    assert features.make_features(images, "dynamic", "label").digest == digests[0]
     assert trained == calls
 
 
 def test_labels_may_be_any_integers(images, own_cache):
     label = np.array([-7, 3, 100, 12])[images.train.label]
-    renamed = images._replace(train=images.train._replace(label=label), valid=images.valid._replace(label=label))
+    columns = {"label": label}
+    renamed = images._replace(
+        train=images.train._replace(columns=columns), valid=images.valid._replace(columns=columns)
+    )
     assert features.make_features(renamed, "none").accuracy > 0.9
 
 
@@ -224,4 +278,7 @@ def test_a_dataset_without_labels_has_no_features():
     x = np.zeros((20, 4), np.uint8)
     with pytest.raises(UserError) as caught:
         features.make_features(data.from_arrays("plain", x, x, num_valid=5), "none")
-    assert str(caught.value) == "sample quality and label metrics need labels, which plain does not have"
+    assert (
+        str(caught.value)
+        == "sample quality and label metrics need labels, which plain does not have"
+    )

@@ -1,22 +1,24 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from making import check, make_program, of_objective
 
-from vae_jax import rng
-from vae_jax.config import default
+from vae_jax import default, rng
+from vae_jax.data.kinds import binarize
+from vae_jax.objectives import OBJECTIVES
 from vae_jax.optim import optimizers, schedules
-from vae_jax.training.program import make_program
-from vae_jax.training.step import binarize
+from vae_jax.types import Example, Objective
 
-X = np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8)
+X = Example(jnp.asarray(np.random.default_rng(0).integers(0, 256, (50, 30), np.uint8)))
+ELBO = OBJECTIVES["elbo"].make(default().objective, None)
 
 
-def program(config, **kwargs):
-    from vae_jax.config import check
-
-    own = any(k in kwargs for k in ("model", "objective"))
-    return make_program(check(config, own_hypers=own), np.full((6, 5, 1), 0.4, np.float32), 200, **kwargs)
+def program(config, parts=()):
+    x_mean = np.full((6, 5, 1), 0.4, np.float32)
+    return make_program(check(config, parts), x_mean, 200, parts=parts)
 
 
 def one(program):
@@ -26,26 +28,45 @@ def one(program):
 def hypers(**values):
     base = {"learning_rate": 2.0, "lr_final_fraction": 0.1, "beta": 3.0}
     no_warm_ups = {"lr_warmup_epochs": 0.0, "beta_warmup_epochs": 0.0}
-    return {k: jnp.float32(v) for k, v in (dict(default().hypers) | base | no_warm_ups | values).items()}
+    return {
+        k: jnp.float32(v) for k, v in (dict(default().hypers) | base | no_warm_ups | values).items()
+    }
+
+
+def schedule(decay):
+    """Of a horizon of 10 epochs, 10 steps each."""
+    section = default().schedule
+    decay = schedules.LEARNING_RATE_SCHEDULES[decay].make(section)
+    position = schedules.BETA_SCHEDULES["linear"].make(section)
+    return schedules.make_schedule(decay, position, ELBO, 100.0, steps_per_epoch=10.0)
 
 
 @pytest.mark.parametrize(
     ("decay", "expected"),
-    [("constant", [2.0, 2.0, 2.0, 2.0]), ("linear", [2.0, 1.1, 0.2, 0.2]), ("cosine", [2.0, 1.1, 0.2, 0.2])],
+    [
+        ("constant", [2.0, 2.0, 2.0, 2.0]),
+        ("linear", [2.0, 1.1, 0.2, 0.2]),
+        ("cosine", [2.0, 1.1, 0.2, 0.2]),
+    ],
 )
-def test_learning_rate_decays_to_its_fraction_and_stays(config, decay, expected):
-    config.train.lr_decay, config.train.schedule_epochs = decay, 10.0
-    at = schedules.make_schedule(config.train, steps_per_epoch=10.0)
+def test_learning_rate_decays_to_its_fraction_and_stays(decay, expected):
+    at = schedule(decay)
     found = [at(hypers(), step)["learning_rate"] for step in (0, 50, 100, 1000)]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_warm_ups_rise_linearly_from_the_first_step(config):
-    config.train.lr_decay, config.train.schedule_epochs = "constant", 10.0
-    at = schedules.make_schedule(config.train, steps_per_epoch=10.0)
-    values = [at(hypers(lr_warmup_epochs=1.0, beta_warmup_epochs=2.0), step) for step in (0, 4, 9, 10, 19, 500)]
-    np.testing.assert_allclose([v["learning_rate"] for v in values], [0.2, 1.0, 2.0, 2.0, 2.0, 2.0], rtol=1e-6)
-    np.testing.assert_allclose([v["beta"] for v in values], [0.15, 0.75, 1.5, 1.65, 3.0, 3.0], rtol=1e-6)
+def test_warm_ups_rise_linearly_from_the_first_step():
+    at = schedule("constant")
+    values = [
+        at(hypers(lr_warmup_epochs=1.0, beta_warmup_epochs=2.0), step)
+        for step in (0, 4, 9, 10, 19, 500)
+    ]
+    np.testing.assert_allclose(
+        [v["learning_rate"] for v in values], [0.2, 1.0, 2.0, 2.0, 2.0, 2.0], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        [v["beta"] for v in values], [0.15, 0.75, 1.5, 1.65, 3.0, 3.0], rtol=1e-6
+    )
 
 
 def test_binarize_modes():
@@ -62,9 +83,9 @@ def test_binarize_modes():
     np.testing.assert_array_equal(again, dynamic[:7])
 
 
-def test_gradients_are_clipped_to_the_global_norm(config):
-    config.train.optimizer = "sgd"
-    tx = optimizers.make_tx(config.train)(hypers(clip_norm=1.0, learning_rate=0.1))
+def test_gradients_are_clipped_to_the_global_norm():
+    sgd = partial(optimizers.OPTIMIZERS["sgd"].make, default().optimizer)
+    tx = optimizers.make_tx(sgd, ELBO)(hypers(clip_norm=1.0, learning_rate=0.1))
     grads = {"a": jnp.array([30.0, 40.0]), "b": jnp.zeros(1)}
     updates, _ = tx.update(grads, tx.init(grads), grads)
     np.testing.assert_allclose(updates["a"], -0.1 * np.array([0.6, 0.8]), rtol=1e-5)
@@ -74,12 +95,12 @@ def test_a_member_that_diverges_keeps_its_last_good_state(config):
     p = program(config)
     h, index = one(p), jnp.arange(20)
     train = jax.jit(p.steps.train)
-    good, metrics = train(jax.jit(p.steps.init)(h), h, jnp.asarray(X), index)
+    good, metrics = train(jax.jit(p.steps.init)(h), h, X, index)
     assert good.diverged_at == -1 and np.isfinite(metrics["loss"]) and good.step == 1
-    bad, metrics = train(good, h | {"beta": jnp.float32(jnp.nan)}, jnp.asarray(X), index)
+    bad, metrics = train(good, h | {"beta": jnp.float32(jnp.nan)}, X, index)
     assert not np.isfinite(metrics["loss"])
     assert bad.diverged_at == 1 and bad.step == 2
-    later, _ = train(bad, h, jnp.asarray(X), index)
+    later, _ = train(bad, h, X, index)
     assert later.diverged_at == 1
     for a, b in zip(
         jax.tree.leaves((good.params, good.opt_state)),
@@ -96,7 +117,9 @@ def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
     state = jax.jit(p.steps.init)(h)
 
     def at(state, step, elbo):
-        state = state._replace(step=jnp.int32(step), params=jax.tree.map(lambda a: a + 1, state.params))
+        state = state._replace(
+            step=jnp.int32(step), params=jax.tree.map(lambda a: a + 1, state.params)
+        )
         return p.steps.judge(state, h, jnp.float32(elbo))
 
     state = at(state, 9, -1.0)
@@ -114,12 +137,16 @@ def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
 @pytest.mark.slow  # without jit every operation is compiled by itself
 def test_a_compiled_step_is_the_step(config):
     p = program(config)
-    h, x, index = one(p), jnp.asarray(X), jnp.arange(20)
+    h, x, index = one(p), X, jnp.arange(20)
     state = p.steps.init(h)
-    plain, compiled = (train(state, h, x, index) for train in (p.steps.train, jax.jit(p.steps.train)))
+    plain, compiled = (
+        train(state, h, x, index) for train in (p.steps.train, jax.jit(p.steps.train))
+    )
     for a, b in zip(jax.tree.leaves(plain[1]), jax.tree.leaves(compiled[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4)
-    for a, b in zip(jax.tree.leaves(plain[0].params), jax.tree.leaves(compiled[0].params), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(plain[0].params), jax.tree.leaves(compiled[0].params), strict=True
+    ):
         np.testing.assert_allclose(a, b, atol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, jax.jit(p.steps.init)(h).step, state.step)
 
@@ -128,15 +155,19 @@ def test_noise_of_a_step_is_a_function_of_seed_and_step(config):
     p = program(config)
     h = one(p)
     state, train = jax.jit(p.steps.init)(h), jax.jit(p.steps.train)
-    first = train(state, h, jnp.asarray(X), jnp.arange(20))[1]["loss"]
-    assert first == train(state, h, jnp.asarray(X), jnp.arange(20))[1]["loss"]
-    assert first != train(state._replace(step=jnp.int32(1)), h, jnp.asarray(X), jnp.arange(20))[1]["distortion"]
-    assert first != train(state, h | {"seed": jnp.int32(1)}, jnp.asarray(X), jnp.arange(20))[1]["loss"]
+    first = train(state, h, X, jnp.arange(20))[1]["loss"]
+    assert first == train(state, h, X, jnp.arange(20))[1]["loss"]
+    assert first != train(state._replace(step=jnp.int32(1)), h, X, jnp.arange(20))[1]["distortion"]
+    assert first != train(state, h | {"seed": jnp.int32(1)}, X, jnp.arange(20))[1]["loss"]
 
 
 def test_no_two_streams_share_a_key():
     roots = rng.roots(0)
-    keys = [*roots, *rng.at_step(jnp.int32(0), jnp.int32(0)), *rng.at_step(jnp.int32(0), jnp.int32(1))]
+    keys = [
+        *roots,
+        *rng.at_step(jnp.int32(0), jnp.int32(0)),
+        *rng.at_step(jnp.int32(0), jnp.int32(1)),
+    ]
     keys += [k for split in rng.SPLITS for k in rng.of_split(0, split)]
     keys += [*rng.of_loss(rng.at_step(jnp.int32(0), jnp.int32(0)).loss)]
     assert len({tuple(np.asarray(jax.random.key_data(k))) for k in keys}) == len(keys)
@@ -147,51 +178,56 @@ def test_no_key_is_used_twice(config):
     h = one(p)
     with jax.debug_key_reuse(True):
         state = jax.jit(p.steps.init)(h)
-        jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))
+        jax.jit(p.steps.train)(state, h, X, jnp.arange(20))
 
 
-def test_cosine_is_a_cosine(config):
-    config.train.schedule_epochs = 10.0
-    at = schedules.make_schedule(config.train, steps_per_epoch=10.0)
+def test_cosine_is_a_cosine():
     expected = 2.0 * (0.1 + 0.9 * 0.5 * (1 + np.cos(np.pi / 4)))
-    np.testing.assert_allclose(at(hypers(), 25)["learning_rate"], expected, rtol=1e-6)
+    found = schedule("cosine")(hypers(), 25)["learning_rate"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_a_step_moves_by_the_scheduled_learning_rate(config):
     """Adam's first step has the size of the learning rate in every parameter with a gradient."""
-    config.hypers.lr_warmup_epochs, config.hypers.learning_rate, config.hypers.clip_norm = 10.0, 0.1, 1e9
+    config.hypers.lr_warmup_epochs, config.hypers.learning_rate, config.hypers.clip_norm = (
+        10.0,
+        0.1,
+        1e9,
+    )
     p = program(config)  # a hundred steps of warm-up
     h = one(p)
-    state = jax.jit(p.steps.init)(h)
-    new, metrics = jax.jit(p.steps.train)(state, h, jnp.asarray(X), jnp.arange(20))
+    state, train = jax.jit(p.steps.init)(h), jax.jit(p.steps.train)
+    new, metrics = train(state, h, X, jnp.arange(20))
     moved = max(
-        float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (state.params, new.params)), strict=True)
+        float(jnp.abs(a - b).max())
+        for a, b in zip(*map(jax.tree.leaves, (state.params, new.params)), strict=True)
     )
     np.testing.assert_allclose(moved, 0.1 / 100, rtol=1e-3)
     np.testing.assert_allclose(metrics["learning_rate"], 0.1 / 100, rtol=1e-3)
     assert not metrics["clipped"] and metrics["grad_norm"] > 0
+    h["lr_warmup_epochs"] = jnp.float32(0.0)  # and half of the horizon of 3 epochs is over
+    _, metrics = train(state._replace(step=jnp.int32(15)), h, X, jnp.arange(20))
+    np.testing.assert_allclose(metrics["learning_rate"], 0.1 * (0.01 + 0.99 / 2), rtol=1e-5)
 
 
 def test_clipped_is_logged(config):
     config.hypers.clip_norm = 1e-3
     p = program(config)
     init, train = jax.jit(p.steps.init), jax.jit(p.steps.train)
-    assert train(init(one(p)), one(p), jnp.asarray(X), jnp.arange(20))[1]["clipped"]
+    assert train(init(one(p)), one(p), X, jnp.arange(20))[1]["clipped"]
 
 
 def test_the_objective_gets_all_samples_and_a_key_of_its_own(config):
-    from vae_jax.types import Objective
-
-    config.objective.num_samples = 3
+    config.objective.name, config.objective.num_samples = "own", 3
     seen = {}
 
     def loss(params, draws, x, rng, hypers):
-        draw = draws()
+        draw = draws(params)
         seen["shape"], seen["z"] = draw.log_w.shape, draw.z
         return jnp.mean(draw.distortion), {"noise": jax.random.normal(rng, draw.z.shape[-1:])[0]}
 
-    p = program(config, objective=Objective(lambda rng, hypers: {}, loss))
-    state, metrics = p.steps.train(p.steps.init(one(p)), one(p), jnp.asarray(X), jnp.arange(20))
+    p = program(config, (of_objective(Objective(lambda rng, hypers: {}, loss)),))
+    state, metrics = p.steps.train(p.steps.init(one(p)), one(p), X, jnp.arange(20))
     assert seen["shape"] == (20, 3)
     assert np.isfinite(metrics["noise"]) and state.step == 1
 
@@ -202,10 +238,12 @@ def test_evaluation_noise_belongs_to_the_eval_seed_and_the_split(config):
         p = program(config)
         params = p.steps.init(one(p)).params
         h = one(p) | {"seed": jnp.int32(seed)}
-        return np.asarray(p.steps.evaluate(params, h, jnp.asarray(X), jnp.arange(50), split, 4, 2).log_p)
+        return np.asarray(p.steps.evaluate(params, h, X, jnp.arange(50), split, 4, 2).log_p)
 
     first = bounds(0, 0, "test")
-    np.testing.assert_array_equal(first, bounds(1, 0, "test"))  # members are compared on the same noise
+    np.testing.assert_array_equal(
+        first, bounds(1, 0, "test")
+    )  # members are compared on the same noise
     assert (first != bounds(0, 1, "test")).any() and (first != bounds(0, 0, "valid")).any()
 
 

@@ -1,35 +1,32 @@
-"""The loop as a user meets it: train, stop, resume, load. Everything is compared bit for bit where that is promised."""
+"""The loop as a user meets it: train, stop, resume, load. Everything is compared bit for bit
+where that is promised."""
 
 import json
 import signal
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from making import check, make_program, of_model, of_objective, read_config
 
 import vae_jax
-from vae_jax.config import check
 from vae_jax.data import scan, stream
 from vae_jax.errors import UserError
 from vae_jax.parallel import devices
-from vae_jax.training.program import make_program
-from vae_jax.types import Objective
+from vae_jax.training import loop
+from vae_jax.training.evaluation import Evaluator
+from vae_jax.types import Field, Objective
 from vae_jax.workdir import checkpoints
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
-loop = sys.modules["vae_jax.train"]  # `vae_jax.train` is the function
 
 
 def leaves(workdir):
     """Every array of the newest checkpoint."""
-    config = json.loads((workdir / "config.json").read_text())
-    program = make_program(
-        check(vae_jax.api.ConfigDict(config["config"])),
-        np.zeros(config["dataset"]["example_shape"]),
-        config["dataset"]["num_train"],
-    )
+    record = json.loads((workdir / "config.json").read_text())
+    x_mean = np.zeros(record["dataset"]["example_shape"])
+    program = make_program(read_config(record), x_mean, record["dataset"]["num_train"])
     step, state = checkpoints.restore(workdir / "checkpoints", program.abstract_state())
     return step, jax.tree.leaves(state)
 
@@ -76,7 +73,15 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     _, workdir, _ = finished
     for name in ("config.json", "metrics.jsonl", "timing.jsonl", "results.json"):
         assert (workdir / name).stat().st_size > 0
-    for name in ("samples", "reconstructions", "interpolation", "traversal", "latents", "rates", "curves"):
+    for name in (
+        "samples",
+        "reconstructions",
+        "interpolation",
+        "traversal",
+        "latents",
+        "rates",
+        "curves",
+    ):
         assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (workdir / "report.html").read_text().count("<img ") == 7
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -102,7 +107,9 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     assert results["complete"] and results["step"] == 30
     assert results["dataset"] | {"fingerprint": ""} == {
         "name": "blobs", "source": "array", "num_train": 200, "num_valid": 40, "num_test": 60,
-        "binarization": "dynamic", "example_shape": [6, 5, 1], "fingerprint": "", "preparation": "", "label_names": [],
+        "binarization": "dynamic", "example_shape": [6, 5, 1], "fingerprint": "", "preparation": "",
+        "kind": "image", "labels": ["label"], "label_names": [], "condition": {}, "missing": False,
+        "scaling": None,
     }  # fmt: skip
     (member,) = results["members"]
     assert member["hypers"]["latent_dim"] == 3 and member["diverged_at"] is None
@@ -117,19 +124,20 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
 
 def test_results_are_those_of_numpy(finished):
     run, _, images = finished
-    from vae_jax.training.evaluation import make_evaluate
-
-    program = make_program(run.config, np.zeros((6, 5, 1)), 200)
+    evaluator = Evaluator(make_program(run.config, np.zeros((6, 5, 1)), 200))
     params = jax.tree.map(lambda a: a[None], run.params)
     for name in ("valid", "test"):
-        bound = make_evaluate(program)(params, getattr(images, name), name, 20)
+        split = getattr(images, name)
+        bound = evaluator.evaluate(params, split, name, 20)
         log_p = np.asarray(bound.log_p[0], np.float64)
         found = run.results["members"][0][name]
         np.testing.assert_allclose(found["nll"], -log_p.mean(), rtol=1e-6)
-        np.testing.assert_allclose(found["nll_stderr"], log_p.std(ddof=1) / np.sqrt(len(log_p)), rtol=1e-6)
+        np.testing.assert_allclose(
+            found["nll_stderr"], log_p.std(ddof=1) / np.sqrt(len(log_p)), rtol=1e-6
+        )
         np.testing.assert_allclose(found["rate"], bound.rate[0].mean(), rtol=1e-5)
-        split = getattr(images, name)
-        x = np.asarray(run.as_evaluated(images, name, np.arange(split.num))).reshape(-1, *run.example_shape)
+        x = np.asarray(run.as_evaluated(images, name, np.arange(split.num)).x)
+        x = x.reshape(-1, *run.example_shape)
         mse = np.mean((x - run.decode(run.encode(x).mean)) ** 2)
         np.testing.assert_allclose(found["mse"], mse, rtol=1e-5)
         np.testing.assert_allclose(bound.unit_rate[0].sum(), bound.rate[0].mean(), rtol=1e-5)
@@ -159,14 +167,18 @@ def test_the_order_of_examples_belongs_to_the_data_seed(finished, config, images
     _, straight, _ = finished
     config.data.seed, config.train.num_epochs, config.train.schedule_epochs = 1, 0.5, 3.0
     vae_jax.train(config, tmp_path / "run", dataset=images)
-    ours, theirs = ((w / "metrics.jsonl").read_text().splitlines()[0] for w in (tmp_path / "run", straight))
+    ours, theirs = (
+        (w / "metrics.jsonl").read_text().splitlines()[0] for w in (tmp_path / "run", straight)
+    )
     assert ours != theirs
 
 
 def test_results_agree_with_the_run_in_python(finished):
     run, workdir, images = finished
     test = run.results["members"][0]["test"]
-    nll = -np.mean(run.log_likelihood(jax.random.key(0), images.test.take(slice(None)), num_samples=20))
+    nll = -np.mean(
+        run.log_likelihood(jax.random.key(0), images.test.take(slice(None)), num_samples=20)
+    )
     assert nll == pytest.approx(test["nll"], abs=0.5)  # other noise, another binarization
     assert vae_jax.load(workdir).results == run.results
 
@@ -197,7 +209,9 @@ def test_reconstructions_are_nearer_than_other_examples(finished):
 
 
 @pytest.mark.parametrize("chunks", [1, pytest.param(3, marks=pytest.mark.quick), 6])
-def test_stopping_and_resuming_changes_no_bit(finished, config, images, tmp_path, monkeypatch, chunks):
+def test_stopping_and_resuming_changes_no_bit(
+    finished, config, images, tmp_path, monkeypatch, chunks
+):
     _, straight, _ = finished
     with monkeypatch.context() as patch:
         stop_after(patch, chunks)
@@ -236,22 +250,24 @@ def test_evaluating_again_with_other_settings(finished, config, images, tmp_path
     first = vae_jax.load(straight).results["members"][0]["test"]
     test = again.results["members"][0]["test"]
     assert test["nll_samples"] == 50 and again.results["eval"]["params"] == "best"
-    assert test["nll"] < first["nll"] + 0.05  # more samples, a tighter bound on the same binarized images
+    assert (
+        test["nll"] < first["nll"] + 0.05
+    )  # more samples, a tighter bound on the same binarized images
     assert test["rate"] == pytest.approx(first["rate"], rel=0.05)
 
 
 def test_evaluation_depends_on_no_block_size(finished, config, images):
     run, _, _ = finished
-    from vae_jax.training.evaluation import make_evaluate
-
     bounds = []
     for batch_size, samples_per_step in ((100, 50), (7, 3), (60, 20)):
         config.eval.batch_size, config.eval.samples_per_step = batch_size, samples_per_step
         program = make_program(check(config), np.zeros((6, 5, 1)), 200)
         params = jax.tree.map(lambda a: a[None], run.params)
-        bounds.append(make_evaluate(program)(params, images.test, "test", 20))
+        bounds.append(Evaluator(program).evaluate(params, images.test, "test", 20))
     for other in bounds[1:]:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), bounds[0], other)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), bounds[0], other
+        )
     assert bounds[0].log_p.shape == (1, 60)
 
 
@@ -265,7 +281,7 @@ def test_starting_from_another_runs_parameters(finished, config, images, tmp_pat
     assert new.step == 1
     recorded = json.loads((tmp_path / "new" / "config.json").read_text())["init_from"]
     assert recorded == {"workdir": str(workdir), "member": 0, "step": 30, "params": "last"}
-    config.model.hidden = (17,)
+    config.network.hidden = (17,)
     with pytest.raises(UserError, match=r"train.init_from=.*shapes"):
         vae_jax.train(config, tmp_path / "other", dataset=images)
 
@@ -302,9 +318,11 @@ def chunk_on(some, config, images):
     program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
     mesh = devices.make_mesh(1, config.train.batch_size, some)
     assert mesh.size == len(some)
-    state = devices.place(mesh, loop.initial_state(program), "member")
+    state = loop.initial_state(program, mesh)
     store = devices.place(mesh, stream.store(images.train))
-    ((_, index),) = stream.chunks(images.train, bounds=[(0, 20)], batch_size=24, seed=0, resident=True)
+    ((_, index),) = stream.chunks(
+        images.train, bounds=[(0, 20)], batch_size=24, seed=0, resident=True
+    )
     train_chunk = loop.make_train_chunk(program, mesh)
     return train_chunk(state, program.hypers, store, devices.place(mesh, index, None, "data"))
 
@@ -332,7 +350,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_named(config, images, tmp
 
 
 def test_gaussian_likelihood_with_a_learned_sigma(config, images, tmp_path):
-    config.model.likelihood, config.model.learn_sigma, config.data.binarize = "gaussian", True, "none"
+    config.likelihood.name, config.likelihood.learn_sigma, config.data.binarize = (
+        "gaussian",
+        True,
+        "none",
+    )
     config.train.num_epochs = 8.0
     run = vae_jax.train(config, tmp_path / "run", dataset=images)
     assert run.params["decoder"]["likelihood"]["log_sigma"] < -0.05
@@ -340,11 +362,12 @@ def test_gaussian_likelihood_with_a_learned_sigma(config, images, tmp_path):
 
 
 def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_path):
-    """What DESIGN calls a plug-in: objects that a notebook cell could define, with a hyper-parameter of their own."""
+    """Objects that a notebook cell could define, with a hyper-parameter of their own."""
 
     def my_model(dim=30, latent_dim=2):
         """A VAE with linear networks and a unit-variance posterior, written from scratch."""
         from vae_jax.distributions import Gaussian
+        from vae_jax.models.ingredients import as_example
         from vae_jax.types import Draw, Model
 
         def init(rng, hypers):
@@ -355,8 +378,8 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
                 "prior": {},
             }
 
-        def encode(params, x, hypers):
-            return Gaussian(params["encoder"] @ x.ravel(), jnp.zeros(latent_dim))
+        def encode(params, x, hypers, rng=None):
+            return Gaussian(params["encoder"] @ as_example(x).x.ravel(), jnp.zeros(latent_dim))
 
         def log_normal(z, mean):
             return -0.5 * jnp.sum((z - mean) ** 2 + jnp.log(2 * jnp.pi))
@@ -366,30 +389,30 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
 
         def log_likelihood(params, x, z):
             logits = params["decoder"] @ z
-            return jnp.sum(x.ravel() * logits - jax.nn.softplus(logits))
+            return jnp.sum(as_example(x).x.ravel() * logits - jax.nn.softplus(logits))
 
         def log_joint(params, x, z, hypers):
             return log_likelihood(params, x, z) + log_normal(z, 0.0)
 
-        def draw(params, x, rng, hypers, path_weight=None):
+        def draw(params, x, rng, hypers, path_weight=None, score=None):
             q = encode(params, x, hypers)
             z = q.mean + jax.random.normal(rng, (latent_dim,))
             log_w = log_joint(params, x, z, hypers) - log_q(params, x, z, hypers)
             return Draw(-log_likelihood(params, x, z), 0.5 * q.mean**2, log_w, z, q)
 
-        def decode(params, z, rng=None):
+        def decode(params, z, condition=None, rng=None):
             return jax.nn.sigmoid(params["decoder"] @ z).reshape(6, 5, 1)
 
-        def sample_prior(params, rng, hypers):
+        def sample_prior(params, rng, hypers, condition=None):
             return jax.random.normal(rng, (latent_dim,))
 
         return Model(init, encode, log_q, log_joint, draw, decode, sample_prior)
 
     def loss(params, draws, x, rng, hypers):
-        draw = draws()
+        draw = draws(params)
         rate = jnp.mean(jnp.sum(draw.rate, -1))
         distortion = jnp.mean(draw.distortion)
-        excess = jax.nn.relu(rate - hypers["capacity"])
+        excess = jax.nn.relu(rate - hypers["most_rate"])
         return distortion + rate + 10 * excess, {
             "elbo": -distortion - rate,
             "distortion": distortion,
@@ -397,18 +420,24 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
         }
 
     mine = Objective(init=lambda rng, hypers: {}, loss=loss)
-    config.hypers.capacity, config.hypers.latent_dim = 1.0, 2
-    config.hypers.learning_rate, config.train.num_epochs, config.train.lr_decay = 1e-2, 20.0, "constant"
-    config.sweep.capacity = (0.05, 100.0)  # a hyper-parameter of one's own is swept like any other
+    most_rate = Field(1.0, "nats that cost no more than their rate", least=0)
+    parts = of_model(my_model()), of_objective(mine, hypers={"most_rate": most_rate})
+    config.model.name = config.objective.name = "own"
+    config.hypers.latent_dim, config.hypers.learning_rate = 2, 1e-2
+    config.train.num_epochs, config.schedule.learning_rate = 20.0, "constant"
+    config.sweep.most_rate = (0.05, 100.0)  # a hyper-parameter of one's own is swept like any other
     workdir = tmp_path / "run"
-    run = vae_jax.train(config, workdir, model=my_model(), objective=mine, dataset=images)
+    run = vae_jax.train(config, workdir, parts, images)
     tight, loose = run.results["members"]
-    assert tight["swept"] == {"hypers.capacity": 0.05} and run.results["best_command"] is None
+    assert tight["swept"] == {"hypers.most_rate": 0.05} and run.results["best_command"] is None
     assert tight["test"]["rate"] < 0.3 < 0.6 < loose["test"]["rate"]
-    assert vae_jax.load(workdir, 0, my_model(), mine).encode(images.test.take(slice(0, 3))).mean.shape == (3, 2)
-    with pytest.raises(UserError, match="model="):
-        vae_jax.load(workdir)
-    assert vae_jax.load(workdir, model=my_model(), objective=mine).latent_dim == 2
+    again = vae_jax.load(workdir, 0, parts)
+    assert again.encode(images.test.take(slice(0, 3))).mean.shape == (3, 2)
+    for given, missing in (((), "model"), (parts[:1], "objective")):
+        told = f"the {missing} 'own' of .* is one of your own: give it again, in parts="
+        with pytest.raises(UserError, match=told):
+            vae_jax.load(workdir, parts=given)
+    assert vae_jax.load(workdir, parts=parts).latent_dim == 2
 
 
 def test_validations_and_saves_come_when_they_are_due(config, images, tmp_path, monkeypatch):
@@ -416,13 +445,17 @@ def test_validations_and_saves_come_when_they_are_due(config, images, tmp_path, 
     config.eval.every_epochs, config.checkpoint.every_epochs = 0.7, 1.2
     saved, save = [], checkpoints.Writer.save
     monkeypatch.setattr(
-        checkpoints.Writer, "save", lambda self, step, state: saved.append(step) or save(self, step, state)
+        checkpoints.Writer,
+        "save",
+        lambda self, step, state: saved.append(step) or save(self, step, state),
     )
     program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
     (tmp_path / "run").mkdir()
     with loop.catch_signals() as stop:
         loop.fit(program, images, tmp_path / "run", stop)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [row["step"] for row in rows if row["split"] == "valid"] == [10, 15, 25, 30]
     assert saved == [15, 25, 30]
 
@@ -450,5 +483,7 @@ def test_the_best_of_a_member_that_diverged_stays(config):
     hypers = jax.tree.map(lambda v: v[0], program.hypers)
     state = program.steps.init(hypers)._replace(step=jnp.int32(30))
     for diverged_at, kept in ((-1, True), (12, False)):
-        after = program.steps.judge(state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0))
+        after = program.steps.judge(
+            state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0)
+        )
         assert (int(after.best.step) == 30) == kept

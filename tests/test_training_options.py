@@ -1,99 +1,126 @@
-"""What training can do besides Adam on the ELBO: schedules, capacity, free bits, averages, early stopping, bfloat16."""
+"""What training can do besides Adam on the ELBO: schedules, capacity, free bits, averages, early
+stopping, bfloat16."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from making import check, make_program
 
 import vae_jax
 from vae_jax import config as settings
-from vae_jax.config import default
+from vae_jax import default
 from vae_jax.errors import UserError
-from vae_jax.objectives import make_objective
+from vae_jax.objectives import OBJECTIVES
 from vae_jax.optim import optimizers, schedules
 from vae_jax.parallel import devices, population
 from vae_jax.training.loop import initial_state, make_train_chunk
-from vae_jax.training.program import make_program
-from vae_jax.types import Draw
+from vae_jax.types import Draw, Example
 from vae_jax.workdir.files import read_json
 from vae_jax.workdir.rows import read_rows
 
-STORE = np.random.default_rng(0).integers(0, 256, (64, 16), dtype=np.uint8)
+STORE = Example(jnp.asarray(np.random.default_rng(0).integers(0, 256, (64, 16), np.uint8)))
+ELBO = OBJECTIVES["elbo"].make(default().objective, None)
 
 
 def hypers_of(**changes):
-    return {name: jnp.float32(value) for name, value in (default().hypers.to_dict() | changes).items()}
+    return {
+        name: jnp.float32(value) for name, value in (default().hypers.to_dict() | changes).items()
+    }
 
 
 def trained(config, steps=3):
     """(program, states after 0, 1, ... steps) of a tiny model, one step per call."""
-    config.model.hidden, config.hypers.latent_dim, config.train.batch_size = (8,), 2, 16
-    program = make_program(settings.check(config), np.full((4, 4, 1), 0.4, np.float32), 64)
+    config.network.hidden, config.hypers.latent_dim, config.train.batch_size = (8,), 2, 16
+    program = make_program(check(config), np.full((4, 4, 1), 0.4, np.float32), 64)
     mesh = devices.make_mesh(1, 16, jax.devices()[:1])
     chunk, states = make_train_chunk(program, mesh), []
-    state = initial_state(program, None, mesh)
+    state = initial_state(program, mesh)
     for t in range(steps):
         states.append(jax.tree.map(np.array, state))
         index = jnp.arange(16 * t, 16 * (t + 1))[None] % 64
-        state, metrics, _ = chunk(state, program.hypers, jnp.asarray(STORE), index)
+        state, metrics, _ = chunk(state, program.hypers, STORE, index)
     return program, [*states, jax.tree.map(np.array, state)], metrics
 
 
+def schedule(objective, position):
+    """Of a horizon of 20 epochs, 10 steps each."""
+    decay = schedules.LEARNING_RATE_SCHEDULES["cosine"].make(default().schedule)
+    return schedules.make_schedule(decay, position, objective, 200.0, 10.0)
+
+
 def test_beta_rises_once_or_in_every_cycle():
-    config, hypers = default().train, hypers_of(beta=2.0, beta_warmup_epochs=2.0, beta_cycle_epochs=5.0)
-    config.schedule_epochs = 20.0
-    linear = schedules.make_schedule(config, 10.0)
-    assert [float(linear(hypers, t)["beta"]) for t in (0, 9, 19, 55)] == pytest.approx([0.1, 1.0, 2.0, 2.0])
-    config.beta_schedule = "cyclic"
-    cyclic = schedules.make_schedule(config, 10.0)
+    hypers = hypers_of(beta=2.0, beta_warmup_epochs=2.0, beta_cycle_epochs=5.0)
+    once, in_cycle = (
+        schedules.BETA_SCHEDULES[name].make(default().schedule) for name in ("linear", "cyclic")
+    )
+    linear = schedule(ELBO, once)
+    values = [float(linear(hypers, t)["beta"]) for t in (0, 9, 19, 55)]
+    assert values == pytest.approx([0.1, 1.0, 2.0, 2.0])
+    cyclic = schedule(ELBO, in_cycle)
     values = [float(cyclic(hypers, t)["beta"]) for t in (0, 9, 19, 49, 50, 59, 69, 99)]
     assert values == pytest.approx([0.1, 1.0, 2.0, 2.0, 0.1, 1.0, 2.0, 2.0])
-    reached = [bool(schedules.beta_is_reached(config, hypers, t, 10.0)) for t in (19, 20, 49, 50, 69, 70)]
-    assert reached == [False, True, True, False, False, True]
+
+    def reached(t):
+        return bool(schedules.beta_is_reached(in_cycle, hypers, t, 10.0))
+
+    found = [reached(t) for t in (19, 20, 49, 50, 69, 70)]
+    assert found == [False, True, True, False, False, True]
 
 
 def test_capacity_rises_and_the_rate_is_drawn_to_it_from_both_sides():
-    config = default()
-    hypers = hypers_of(capacity=8.0, capacity_warmup_epochs=4.0)
-    config.train.schedule_epochs = 20.0
-    at = schedules.make_schedule(config.train, 10.0)
-    assert [float(at(hypers, t)["capacity"]) for t in (0, 19, 39, 99)] == pytest.approx([0.2, 4.0, 8.0, 8.0])
-    config.objective.name = "capacity"
-    loss = make_objective(config.objective).loss
+    config, hypers = default(), hypers_of(capacity=8.0, capacity_warmup_epochs=4.0)
+    objective = OBJECTIVES["capacity"].make(config.objective, None)
+    at = schedule(objective, schedules.BETA_SCHEDULES["linear"].make(config.schedule))
+    values = [float(at(hypers, t)["capacity"]) for t in (0, 19, 39, 99)]
+    assert values == pytest.approx([0.2, 4.0, 8.0, 8.0])
     for rates, expected in (((3.0, 4.0), 10 + 7 * 3.0), ((9.0, 6.0), 10 + 7 * 5.0)):
-        draw = Draw(jnp.full((2, 1), 10.0), jnp.tile(jnp.array(rates), (2, 1, 1)), jnp.zeros((2, 1)), None, None)
-        value, metrics = loss({}, lambda draw=draw: draw, None, None, {"gamma": 7.0, "capacity": jnp.float32(10.0)})
+        draw = Draw(
+            jnp.full((2, 1), 10.0),
+            jnp.tile(jnp.array(rates), (2, 1, 1)),
+            jnp.zeros((2, 1)),
+            None,
+            None,
+        )
+        hypers = {"gamma": 7.0, "capacity": jnp.float32(10.0)}
+        value, metrics = objective.loss({}, lambda _params, draw=draw: draw, None, None, hypers)
         assert float(value) == pytest.approx(expected)
         assert float(metrics["elbo"]) == pytest.approx(-10 - sum(rates))
 
 
 def test_free_bits_are_per_unit_of_the_batch_mean():
-    config = default()
-    config.objective.name = "free_bits"
-    loss = make_objective(config.objective).loss
-    rates = jnp.array([[[0.1, 3.0, 0.0]], [[0.3, 1.0, 0.0]]])  # [B, K, Z]: means 0.2, 2.0, and a unit that is not there
+    loss = OBJECTIVES["free_bits"].make(default().objective, None).loss
+    rates = jnp.array(
+        [[[0.1, 3.0, 0.0]], [[0.3, 1.0, 0.0]]]
+    )  # [B, K, Z]: means 0.2, 2.0, and a unit that is not there
 
     def value(rates, beta=2.0):
         draw = Draw(jnp.full((2, 1), 5.0), rates, jnp.zeros((2, 1)), None, None)
         hypers = {"beta": beta, "free_bits_unit_batch_mean": jnp.float32(0.5)}
-        return loss({}, lambda: draw, None, None, hypers)[0]
+        return loss({}, lambda _params: draw, None, None, hypers)[0]
 
     assert float(value(rates)) == pytest.approx(5 + 2 * 1.5)
     gradient = jax.grad(value)(rates)
-    # The first unit is free as a whole, the second is charged for every example, also one below 0.5 would be.
+    # The first unit is free as a whole, the second is charged for every example, also one below 0.5
+    # would be.
     np.testing.assert_allclose(gradient, np.broadcast_to([0.0, 1.0, 0.0], rates.shape))
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_every_optimizer_is_the_one_of_its_name(name):
     hypers = hypers_of(learning_rate=0.1, weight_decay=0.3, clip_norm=1e6)
-    config = default().train
-    config.optimizer = name
-    extra = {"adamw": {"weight_decay": 0.3}, "lion": {"weight_decay": 0.3}, "sgd": {"momentum": 0.9}}.get(name, {})
+    own = partial(optimizers.OPTIMIZERS[name].make, default().optimizer)
+    extra = {
+        "adamw": {"weight_decay": 0.3},
+        "lion": {"weight_decay": 0.3},
+        "sgd": {"momentum": 0.9},
+    }.get(name, {})
     params, grads = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([0.3, 5.0])}
     found = []
-    for tx in (optimizers.make_tx(config)(hypers), getattr(optax, name)(0.1, **extra)):
+    for tx in (optimizers.make_tx(own, ELBO)(hypers), getattr(optax, name)(0.1, **extra)):
         moved, state = params, tx.init(params)
         for _ in range(3):
             updates, state = tx.update(grads, state, moved)
@@ -103,21 +130,24 @@ def test_every_optimizer_is_the_one_of_its_name(name):
 
 
 def test_a_running_statistic_moves_by_itself_and_unclipped():
-    hypers, config = hypers_of(learning_rate=0.5, clip_norm=1e-3), default().train
-    config.optimizer = "sgd"
-    params = {"w": jnp.array([2.0]), "theta": {"statistics": {"variance": jnp.array([4.0])}}}
-    grads = {"w": jnp.array([30.0]), "theta": {"statistics": {"variance": jnp.array([4.0 - 10.0])}}}
-    tx = optimizers.make_tx(config)(hypers)
+    hypers = hypers_of(learning_rate=0.5, clip_norm=1e-3)
+    sgd = partial(optimizers.OPTIMIZERS["sgd"].make, default().optimizer)
+    params = {"w": jnp.array([2.0]), "statistics": {"variance": jnp.array([4.0])}}
+    grads = {"w": jnp.array([30.0]), "statistics": {"variance": jnp.array([4.0 - 10.0])}}
+    tx = optimizers.make_tx(sgd, ELBO)(hypers)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(updates["w"], [-0.5 * 1e-3], rtol=1e-5)
-    np.testing.assert_allclose(updates["theta"]["statistics"]["variance"], [0.01 * 6.0], rtol=1e-5)
+    np.testing.assert_allclose(updates["statistics"]["variance"], [0.01 * 6.0], rtol=1e-5)
 
 
 def test_the_average_is_the_recursion_and_is_what_is_evaluated():
     config = default()
     config.train.ema_decay, config.hypers.lr_warmup_epochs = 0.15, 0.0
     program, states, _ = trained(config)
-    kernel = lambda tree: tree["encoder"]["mean"]["kernel"][0]  # noqa: E731
+
+    def kernel(tree):
+        return tree["encoder"]["mean"]["kernel"][0]
+
     expected = kernel(states[0].params)
     for t, state in enumerate(states[1:]):
         decay = min(0.15, (1 + t) / (10 + t))
@@ -125,7 +155,9 @@ def test_the_average_is_the_recursion_and_is_what_is_evaluated():
         np.testing.assert_allclose(kernel(state.average), expected, rtol=1e-5)
     assert np.abs(kernel(states[-1].average) - kernel(states[-1].params)).max() > 1e-4
     judged = jax.vmap(program.steps.judge)(
-        jax.tree.map(jnp.asarray, states[-1])._replace(step=jnp.array([10_000])), program.hypers, jnp.array([-1.0])
+        jax.tree.map(jnp.asarray, states[-1])._replace(step=jnp.array([10_000])),
+        program.hypers,
+        jnp.array([-1.0]),
     )
     np.testing.assert_array_equal(kernel(judged.best.params), kernel(states[-1].average))
 
@@ -135,7 +167,9 @@ def test_a_diverged_member_keeps_its_average():
     config.train.ema_decay = 0.9
     program, states, _ = trained(config)
     state = jax.tree.map(jnp.asarray, states[-1])._replace(diverged_at=jnp.array([1]))
-    after, _ = jax.jit(jax.vmap(program.steps.train, (0, 0, None, None)))(state, program.hypers, STORE, jnp.arange(16))
+    after, _ = jax.jit(jax.vmap(program.steps.train, (0, 0, None, None)))(
+        state, program.hypers, STORE, jnp.arange(16)
+    )
     for a, b in zip(jax.tree.leaves(after.average), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -143,31 +177,59 @@ def test_a_diverged_member_keeps_its_average():
 def test_early_stopping_waits_for_so_many_epochs_without_improvement():
     config = default()
     config.train.early_stop_epochs, config.hypers.beta_warmup_epochs = 2.0, 1.0
-    program, states, _ = trained(config)  # 4 steps an epoch: patience is 8 steps, validations count from step 4
-    state, judge = population.member(jax.tree.map(jnp.asarray, states[0]), 0), jax.jit(program.steps.judge)
+    program, states, _ = trained(
+        config
+    )  # 4 steps an epoch: patience is 8 steps, validations count from step 4
+    state, judge = (
+        population.member(jax.tree.map(jnp.asarray, states[0]), 0),
+        jax.jit(program.steps.judge),
+    )
     hypers, stopped = population.member(program.hypers, 0), []
-    for step, elbo in [(2, -1.0), (4, -9.0), (8, -5.0), (12, -6.0), (15, -5.0), (16, -7.0), (20, -1.0)]:
+    for step, elbo in [
+        (2, -1.0),
+        (4, -9.0),
+        (8, -5.0),
+        (12, -6.0),
+        (15, -5.0),
+        (16, -7.0),
+        (20, -1.0),
+    ]:
         state = judge(state._replace(step=jnp.int32(step)), hypers, jnp.float32(elbo))
         stopped.append(int(state.stopped_at))
     assert stopped == [-1, -1, -1, -1, -1, 16, 16]  # 8 steps after the best, at step 8
-    assert (int(state.best.step), float(state.best.valid_elbo)) == (8, -5.0)  # what comes later does not count
+    assert (int(state.best.step), float(state.best.valid_elbo)) == (
+        8,
+        -5.0,
+    )  # what comes later does not count
     after, _ = jax.jit(program.steps.train)(state, hypers, STORE, jnp.arange(16))
     for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_stops_early_is_complete_and_is_evaluated_at_its_best(images, config, tmp_path, undrawn, caplog):
-    config.train.num_epochs, config.train.early_stop_epochs, config.eval.every_epochs = 40.0, 1.0, 0.5
+def test_a_run_stops_early_is_complete_and_is_evaluated_at_its_best(
+    images, config, tmp_path, undrawn, caplog
+):
+    config.train.num_epochs, config.train.early_stop_epochs, config.eval.every_epochs = (
+        40.0,
+        1.0,
+        0.5,
+    )
     config.checkpoint.every_epochs = 40.0
-    config.train.lr_decay = "constant"  # so that it soon gets no better
+    config.schedule.learning_rate = "constant"  # so that it soon gets no better
     run = vae_jax.train(config, tmp_path / "one", dataset=images)
     results = read_json(tmp_path / "one" / "results.json")
     (member,) = results["members"]
     assert results["complete"] and member["stopped_at"] == member["step"] < 400
     assert member["params"] == "best" and member["stopped_at"] - member["best_step"] >= 10
-    valid = {r["step"]: r["elbo"] for r in read_rows(tmp_path / "one" / "metrics.jsonl") if r["split"] == "valid"}
+    valid = {
+        r["step"]: r["elbo"]
+        for r in read_rows(tmp_path / "one" / "metrics.jsonl")
+        if r["split"] == "valid"
+    }
     counted = {step: elbo for step, elbo in valid.items() if step >= 5}
-    assert max(counted, key=counted.get) == member["best_step"] and max(valid) == member["stopped_at"]
+    assert (
+        max(counted, key=counted.get) == member["best_step"] and max(valid) == member["stopped_at"]
+    )
     vae_jax.train(config, tmp_path / "one", dataset=images)
     assert "is complete" in caplog.text
 
@@ -189,10 +251,16 @@ def test_bfloat16_computes_networks_alone():
     assert {leaf.dtype for leaf in jax.tree.leaves(states[-1].params)} == {np.dtype(np.float32)}
     assert metrics["loss"].dtype == np.float32
     hypers, params = population.member(program.hypers, 0), population.member(states[-1].params, 0)
-    text = str(jax.make_jaxpr(program.steps.train)(population.member(states[-1], 0), hypers, STORE, jnp.arange(16)))
+    text = str(
+        jax.make_jaxpr(program.steps.train)(
+            population.member(states[-1], 0), hypers, STORE, jnp.arange(16)
+        )
+    )
     products = [line for line in text.splitlines() if "dot_general" in line]
     assert products and all("bf16" in line for line in products)
-    evaluated = jax.make_jaxpr(lambda p: program.steps.evaluate(p, hypers, STORE, jnp.arange(64), "test", 1, 1))(params)
+    evaluated = jax.make_jaxpr(
+        lambda p: program.steps.evaluate(p, hypers, STORE, jnp.arange(64), "test", 1, 1)
+    )(params)
     assert "bf16" not in str(evaluated)
     _, _, metrics32 = trained(default())
     np.testing.assert_allclose(metrics["loss"], metrics32["loss"], rtol=2e-2)
@@ -205,11 +273,14 @@ def test_bfloat16_computes_networks_alone():
         ({"train.ema_decay": 1.0}, "expected less than 1"),
         ({"eval.params": "ema"}, "set train.ema_decay"),
         ({"train.early_stop_epochs": 0.5}, "at least as patient"),
-        ({"train.beta_schedule": "cyclic", "hypers.beta_cycle_epochs": 5.0}, "beta would never reach its value"),
-        ({"train.optimizer": "adamm"}, "did you mean adam"),
+        (
+            {"schedule.beta": "cyclic", "hypers.beta_cycle_epochs": 5.0},
+            "beta would never reach its value",
+        ),
+        ({"optimizer.name": "adamm"}, "did you mean adam"),
         ({"train.dtype": "float16"}, "bfloat16"),
     ],
 )
 def test_impossible_choices_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
-        settings.check(settings.unflatten(settings.flatten(default()) | changes))
+        check(settings.unflatten(settings.flatten(default()) | changes))

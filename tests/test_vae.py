@@ -3,20 +3,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from making import KNOWN, check
 from oracles import LinearGaussian
 
-from vae_jax import data  # noqa: F401
-from vae_jax.config import default
-from vae_jax.models import draw_batch, make_model
-from vae_jax.models.vae import scale_gradient
-from vae_jax.objectives import make_loss_fn, make_objective
+from vae_jax import default
+from vae_jax.models.draws import draw_batch, scale_gradient
+from vae_jax.objectives import OBJECTIVES, make_loss_fn
+from vae_jax.training.program import Facts, make_model
 from vae_jax.types import Example
+
+ELBO = OBJECTIVES["elbo"].make(default().objective, None)
 
 
 def small(width, hidden=(8, 7), shape=(4, 3, 1)):
     config = default()
-    config.model.hidden = hidden
-    model = make_model(config.model, jnp.full(shape, 0.4), width)
+    config.network.hidden = hidden
+    model = make_model(check(config), Facts(jnp.full(shape, 0.4), 200), KNOWN, width)
     return model._replace(init=jax.jit(model.init))
 
 
@@ -29,13 +31,21 @@ X = jax.random.bernoulli(jax.random.key(3), 0.5, (6, 12)).astype(jnp.float32)
 
 def draws(model, params, batch, samples, latent_dim, x=X):
     positions = jnp.arange(batch), jnp.arange(samples)
-    many = lambda params, x: draw_batch(model, params, x, jax.random.key(5), *positions, hypers(latent_dim))  # noqa: E731
+
+    def many(params, x):
+        return draw_batch(model, params, x, jax.random.key(5), *positions, hypers(latent_dim))
+
     return jax.jit(many)(params, x[:batch])
 
 
 def of_oracle(oracle, x, samples):
     positions = jnp.arange(len(x)), jnp.arange(samples)
-    many = lambda x: draw_batch(oracle.model, oracle.params, x, jax.random.key(0), *positions, oracle.hypers)  # noqa: E731
+
+    def many(x):
+        return draw_batch(
+            oracle.model, oracle.params, x, jax.random.key(0), *positions, oracle.hypers
+        )
+
     return jax.jit(many)(jnp.asarray(x))
 
 
@@ -45,7 +55,9 @@ def test_true_posterior_gives_log_p_for_every_epsilon():
         oracle = LinearGaussian(dim=7, latent_dim=3, sigma=0.4)
         x = oracle.sample(5)
         draw = of_oracle(oracle, x, 11)
-        np.testing.assert_allclose(draw.log_w, np.repeat(oracle.log_p(x)[:, None], 11, 1), rtol=1e-10)
+        np.testing.assert_allclose(
+            draw.log_w, np.repeat(oracle.log_p(x)[:, None], 11, 1), rtol=1e-10
+        )
         assert np.std(draw.distortion) > 0.1  # not because nothing is drawn
 
 
@@ -56,7 +68,9 @@ def test_elbo_of_the_true_posterior_is_log_p():
         x = oracle.sample(3)
         draw = of_oracle(oracle, x, 20_000)
         elbo = -np.mean(draw.distortion + draw.rate.sum(-1), axis=1)
-        np.testing.assert_allclose(elbo, oracle.log_p(x), atol=5 * np.std(draw.distortion) / np.sqrt(20_000))
+        np.testing.assert_allclose(
+            elbo, oracle.log_p(x), atol=5 * np.std(draw.distortion) / np.sqrt(20_000)
+        )
 
 
 @pytest.mark.quick
@@ -64,8 +78,12 @@ def test_log_w_is_log_joint_minus_log_q():
     model = small(4)
     params = model.init(jax.random.key(0), hypers(3))
     draw = draws(model, params, 6, 2, 3)
-    log_w = jax.jit(lambda x, z: model.log_joint(params, x, z, hypers(3)) - model.log_q(params, x, z, hypers(3)))
-    expected = [[log_w(x, z) for z in zs] for x, zs in zip(np.asarray(X), np.asarray(draw.z), strict=True)]
+    log_w = jax.jit(
+        lambda x, z: model.log_joint(params, x, z, hypers(3)) - model.log_q(params, x, z, hypers(3))
+    )
+    expected = [
+        [log_w(x, z) for z in zs] for x, zs in zip(np.asarray(X), np.asarray(draw.z), strict=True)
+    ]
     np.testing.assert_allclose(draw.log_w, expected, rtol=1e-5)
 
 
@@ -89,16 +107,22 @@ def test_path_gradient_vanishes_at_the_true_posterior_and_the_plain_one_does_not
 def test_path_weight_scales_the_path_and_leaves_the_value():
     z = jnp.array([1.0, 1e8])
     assert (scale_gradient(z, 0.25) == z).all()
-    np.testing.assert_array_equal(jax.grad(lambda z: jnp.sum(scale_gradient(z, 0.25) * 3))(z), [0.75, 0.75])
+    np.testing.assert_array_equal(
+        jax.grad(lambda z: jnp.sum(scale_gradient(z, 0.25) * 3))(z), [0.75, 0.75]
+    )
     model = small(3)
     params = model.init(jax.random.key(0), hypers(3))
 
     @jax.jit
     def encoder_gradient(weight):
-        log_w = lambda p: model.draw(p, X[0], jax.random.key(1), hypers(3), weight).log_w  # noqa: E731
+        def log_w(p):
+            return model.draw(p, X[0], jax.random.key(1), hypers(3), weight).log_w
+
         return jax.grad(log_w)(params)["encoder"]["mean"]["kernel"]
 
-    np.testing.assert_allclose(encoder_gradient(0.5), 0.5 * encoder_gradient(1.0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        encoder_gradient(0.5), 0.5 * encoder_gradient(1.0), rtol=1e-4, atol=1e-6
+    )
     assert np.abs(encoder_gradient(1.0)).max() > 1e-3
 
 
@@ -106,7 +130,10 @@ def test_noise_depends_on_neither_batch_size_nor_number_of_samples():
     model = small(4)
     params = model.init(jax.random.key(0), hypers(4))
     whole, part = draws(model, params, 6, 5, 4), draws(model, params, 2, 3, 4)
-    eps = lambda d: (d.z - d.posterior.mean) * np.exp(-0.5 * d.posterior.logvar)  # noqa: E731
+
+    def eps(d):
+        return (d.z - d.posterior.mean) * np.exp(-0.5 * d.posterior.logvar)
+
     np.testing.assert_allclose(eps(whole)[:2, :3], eps(part), rtol=1e-4, atol=1e-5)
     assert len(np.unique(np.round(eps(whole), 5))) == whole.z.size  # and no two are the same
 
@@ -125,7 +152,9 @@ def test_a_narrow_member_of_a_wide_run_is_the_narrow_model(hidden):
         np.testing.assert_array_equal(params[0]["encoder"][name]["kernel"][index], part["kernel"])
     for name, part in params[1]["decoder"]["network"].items():
         index = cut["decoder"].get(name, np.s_[:])
-        np.testing.assert_array_equal(params[0]["decoder"]["network"][name]["kernel"][index], part["kernel"])
+        np.testing.assert_array_equal(
+            params[0]["decoder"]["network"][name]["kernel"][index], part["kernel"]
+        )
     a, b = (draws(m, p, 6, 2, 2) for m, p in zip((wide, narrow), params, strict=True))
     np.testing.assert_array_equal(a.z[..., :2], b.z)
     np.testing.assert_allclose(a.log_w, b.log_w, rtol=1e-5)
@@ -135,7 +164,7 @@ def test_a_narrow_member_of_a_wide_run_is_the_narrow_model(hidden):
 def test_inactive_units_have_no_gradient():
     model = small(5)
     params = model.init(jax.random.key(0), hypers(2))
-    loss_fn = make_loss_fn(model, make_objective(default().objective), hypers(2))
+    loss_fn = make_loss_fn(model, ELBO, hypers(2))
     grads = jax.jit(jax.grad(lambda p: loss_fn(p, X, jax.random.key(1))[0]))(params)
     heads = [grads["encoder"][n][k] for n in ("mean", "logvar") for k in ("kernel", "bias")]
     assert all((g[2:] == 0).all() and (g[:2] != 0).any() for g in heads)
@@ -147,7 +176,9 @@ def test_missing_values_do_not_count():
     model = small(3)
     params = model.init(jax.random.key(0), hypers(3))
     observed = jnp.arange(12) < 7
-    one = jax.jit(lambda x: model.draw(params, Example(x, observed=observed), jax.random.key(1), hypers(3)))
+    one = jax.jit(
+        lambda x: model.draw(params, Example(x, observed=observed), jax.random.key(1), hypers(3))
+    )
     a, b = one(X[0]), one(jnp.where(observed, X[0], 1 - X[0]))
     assert a.distortion == b.distortion and (a.z == b.z).all()
     seen = jax.jit(model.draw)(params, X[0], jax.random.key(1), hypers(3))
@@ -157,10 +188,13 @@ def test_missing_values_do_not_count():
 def test_loss_gradient_matches_finite_differences():
     with jax.enable_x64(True):
         model = small(3)
-        cast = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)  # noqa: E731
+
+        def cast(tree):
+            return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
+
         params = cast(model.init(jax.random.key(0), hypers(3)))
         now = hypers(3, beta=jnp.float64(2.5))
-        loss_fn = make_loss_fn(model, make_objective(default().objective), now, num_samples=2)
+        loss_fn = make_loss_fn(model, ELBO, now, num_samples=2)
         x = jnp.asarray(X, jnp.float64)
         check_grads(
             jax.jit(lambda p: loss_fn(p, x, jax.random.key(1))[0]),
@@ -176,7 +210,7 @@ def test_loss_gradient_matches_finite_differences():
 def test_loss_is_the_sum_over_values_and_units_and_the_mean_over_examples():
     model = small(3)
     params = model.init(jax.random.key(0), hypers(3))
-    loss_fn = make_loss_fn(model, make_objective(default().objective), hypers(3, beta=jnp.float32(4.0)))
+    loss_fn = make_loss_fn(model, ELBO, hypers(3, beta=jnp.float32(4.0)))
     loss, metrics = jax.jit(loss_fn)(params, X, jax.random.key(1))
     np.testing.assert_allclose(loss, metrics["distortion"] + 4 * metrics["rate"], rtol=1e-6)
     np.testing.assert_allclose(metrics["elbo"], -metrics["distortion"] - metrics["rate"], rtol=1e-6)
@@ -196,7 +230,9 @@ def test_inactive_units_count_in_no_density_and_no_sample():
         np.testing.assert_allclose(a, b, rtol=1e-5)
     drawn = wide.sample_prior(params[0], jax.random.key(4), hypers(2))
     assert (drawn[2:] == 0).all()
-    np.testing.assert_array_equal(drawn[:2], narrow.sample_prior(params[1], jax.random.key(4), hypers(2)))
+    np.testing.assert_array_equal(
+        drawn[:2], narrow.sample_prior(params[1], jax.random.key(4), hypers(2))
+    )
 
 
 def test_samples_of_the_prior_are_standard_normal():
@@ -210,9 +246,9 @@ def test_samples_of_the_prior_are_standard_normal():
 
 def test_the_first_decoder_starts_at_the_datas_mean_and_mirrors_the_encoder():
     config = default()
-    config.model.hidden = (8, 7)
+    config.network.hidden = (8, 7)
     x_mean = jnp.linspace(0.1, 0.9, 12).reshape(4, 3, 1)
-    model = make_model(config.model, x_mean, 3)
+    model = make_model(check(config), Facts(x_mean, 200), KNOWN, 3)
     params = jax.jit(model.init)(jax.random.key(0), hypers(3))
     network = params["decoder"]["network"]
     shapes = [network[f"Dense_{i}"]["kernel"].shape for i in range(3)]

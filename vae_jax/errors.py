@@ -1,8 +1,9 @@
-"""The one exception for everything a user can mend."""
+"""The exception for what a user can correct."""
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that says what is wrong and what to do.
+    """Something the user can correct: one line that says what is wrong and what to do.
 
-    `main` prints it without a traceback and exits non-zero; from Python it is an ordinary exception.
+    `main` prints it without a traceback and exits non-zero; from Python it is an ordinary
+    exception.
     """

@@ -1,7 +1,8 @@
 """The command line: python -m vae_jax.main --config=configs/mnist.py
 
-The same command again goes on where it stopped. Fields of the config are set as --config.hypers.beta=4;
-vae_jax/config/defaults.py lists them all.
+The same command again goes on where it stopped. \
+Fields of the config are set as --config.hypers.beta=4;
+--help-config lists them all.
 """
 
 import hashlib
@@ -11,101 +12,164 @@ import re
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
+from vae_jax import api
 from vae_jax import config as settings
 from vae_jax.errors import UserError
+from vae_jax.parts import catalogue, default
+from vae_jax.results.compare import compare
+from vae_jax.training.signals import Interrupted
 from vae_jax.workdir import record
 
 
 def run(argv: list[str]) -> int:
-    """Runs the command `argv` (the program's name first) and returns its exit status."""
+    """Runs the command `argv`, the program's name first; returns the exit status."""
     try:
         values = parse(argv)
-        if values.help:
-            fields = "\n".join(f"  --config.{k}={v!r}" for k, v in settings.flatten(settings.default()).items())
-            print(f"{__doc__}\n{values.get_help()}\nthe config's fields and defaults:\n{fields}")
-            return 0
-        return execute(values)
+        if values["help-config"].value:
+            print(_help_config())
+        elif values.help:
+            print(f"{__doc__}\n{values.get_help()}")
+        else:
+            return execute(values)
     except UserError as error:
         if "--debug" in argv:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return 0
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "a file in configs/", values, lock_config=True, sys_argv=argv)
-    flags.DEFINE_string("workdir", "", "default: runs/<config>[,<overrides>]", values)
-    flags.DEFINE_enum(
-        "mode",
-        "train",
-        ["train", "evaluate", "compare", "report"],
-        "evaluate: the newest checkpoint again; compare: finished runs side by side, --workdir=A,B,... or A:<member>; "
-        "report: report.html anew from the files beside it",
-        values,
-    )
-    flags.DEFINE_string("coordinator", "", "host:port of process 0, where a cluster does not tell", values)
-    flags.DEFINE_integer("num_processes", None, "how many processes run this command", 1, flag_values=values)
-    flags.DEFINE_integer("process_id", None, "which of them this is, from 0", 0, flag_values=values)
-    flags.DEFINE_bool("debug", False, "show the traceback of an error", values)
-    flags.DEFINE_bool("help", False, "show this", values, short_name="h")
+    """The values of the flags in `argv`.
+
+    Raises:
+      UserError: a flag or a field of the config is unknown, or has a value it cannot have.
+    """
+    values = _define_flags(argv)
     try:
         rest = values(argv)
         if values.config is not None:
-            values.config.items()  # a file that is not there says so only now
+            values.config.items()  # the config file is read only now
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
     except OSError as error:
-        raise UserError(f"--config cannot be read: {str(error).splitlines()[-1].strip()}") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"--config cannot be read: {reason}") from error
     except Exception as error:  # an override of no field, or whatever the config file raises
-        known = settings.flatten(settings.default())
-        names = [match[1] for match in (re.match(r"--?config\.([\w.]+)", a) for a in argv) if match]
-        for name in names:
-            if name not in known:
-                raise settings.unknown_field(name) from error
-        file = next((a for a in argv if a.startswith("--config=")), "--config")
-        raise UserError(f"{file}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise _config_error(argv, error) from error
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; options are written --name=value")
     return values
 
 
+def _define_flags(argv: list[str]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "a file in configs/", values, lock_config=True, sys_argv=argv
+    )
+    flags.DEFINE_string("workdir", "", "default: runs/<config>[,<overrides>]", values)
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        ["train", "evaluate", "compare", "report"],
+        "evaluate: the newest checkpoint again; compare: finished runs side by side, "
+        "--workdir=A,B,... or A:<member>; report: report.html anew from the files beside it",
+        values,
+    )
+    flags.DEFINE_string(
+        "coordinator", "", "host:port of process 0, where a cluster does not tell", values
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "how many processes run this command", 1, flag_values=values
+    )
+    flags.DEFINE_integer("process_id", None, "which of them this is, from 0", 0, flag_values=values)
+    flags.DEFINE_bool("debug", False, "show the traceback of an error", values)
+    flags.DEFINE_bool("help", False, "show this", values, short_name="h")
+    about = "show every field of the configuration: its default, what it is, who has it"
+    flags.DEFINE_bool("help-config", False, about, values)
+    return values
+
+
+def _config_error(argv: list[str], error: Exception) -> UserError:
+    """The error to show for one that reading the config and its overrides has raised."""
+    known = settings.flatten(default())
+    for argument in argv:
+        match = re.match(r"--?config\.([\w.]+)", argument)
+        if match and match[1] not in known:
+            return settings.unknown_field(match[1], catalogue())
+    file = next((a for a in argv if a.startswith("--config=")), "--config")
+    return UserError(f"{file}: {type(error).__name__}: {str(error).splitlines()[0]}")
+
+
 def stored_config(workdir: Path, values: flags.FlagValues):
-    """The config of the run in `workdir` with the command's overrides; the command's own config without a run."""
+    """The config of the run in `workdir`, with the overrides of the command line.
+
+    Without a run it is the config that the command line names.
+    """
     stored = record.read_record(workdir)
     if stored is None:
         return values.config
-    config = record.read_config(stored).unlock()
-    overrides = {} if values.config is None else config_flags.get_override_values(values["config"])
-    for name, value in overrides.items():
+    config = record.read_config(stored, catalogue()).unlock()
+    for name, value in _overrides(values).items():
         section, field = name.split(".", 1)
         config[section][field] = value
     return config
 
 
+def _overrides(values: flags.FlagValues) -> dict:
+    """{"section.field": value} of the fields that the command line sets."""
+    return {} if values.config is None else config_flags.get_override_values(values["config"])
+
+
+def asked(values: flags.FlagValues) -> tuple[str, ...]:
+    """The fields that the command line sets."""
+    return tuple(_overrides(values))
+
+
+def _help_config() -> str:
+    """A line for every field of the configuration, below its section."""
+    known = catalogue()
+    lines: list[str] = []
+    for name, field in known.fields.items():
+        heading = f"[{name.split('.')[0]}]"
+        if heading not in lines:
+            lines.append(heading)
+        line = f"  --config.{name}={field.default!r}  {field.help}"
+        if field.choices:
+            line += f" ({' | '.join(field.choices)})"
+        if name in known.owners:
+            line += f"  [of {', '.join(part.name for part in known.owners[name])}]"
+        lines.append(line)
+    lists = "--config.sweep.<hyper>=(a,b), --config.sweep.<section>_<field>=(a,b)"
+    return "\n".join([*lines, f"  {lists}  values to sweep"])
+
+
 def default_workdir(values: flags.FlagValues) -> Path:
-    """runs/<config name>[,<overrides>]; overrides that may differ between two runs of one workdir do not count."""
-    overrides = config_flags.get_override_values(values["config"])
+    """runs/<config>[,<overrides>]. Overrides that may differ between two runs of one workdir are
+    left out, but for data.path."""
     parts = [Path(config_flags.get_config_filename(values["config"])).stem]
-    for name, value in sorted(overrides.items()):
+    for name, value in sorted(_overrides(values).items()):
         if not name.startswith(record.FREE) or name == "data.path":
-            parts.append(f"{name}={re.sub(r'[^A-Za-z0-9.+-]+', '_', str(value)).strip('_')}")
+            text = re.sub(r"[^A-Za-z0-9.+-]+", "_", str(value)).strip("_")
+            parts.append(f"{name}={text}")
     name = ",".join(parts)
     if len(name) > 120:  # file systems take names of 255 bytes
-        name = f"{name[:100]},{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+        digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+        name = f"{name[:100]},{digest}"
     return Path("runs", name)
 
 
 def execute(values: flags.FlagValues) -> int:
-    from vae_jax import api
-    from vae_jax.training.signals import Interrupted
+    """Does what --mode says; returns the exit status.
 
+    Raises:
+      UserError: something the user can correct.
+    """
     if values.mode == "compare":
-        from vae_jax.report.compare import compare
-
         print(compare(values.workdir))
         return 0
     if values.config is None and (values.mode == "train" or not values.workdir):
@@ -113,80 +177,89 @@ def execute(values: flags.FlagValues) -> int:
         raise UserError(f"no {need} given; for example --config=configs/mnist.py")
     workdir = Path(values.workdir) if values.workdir else default_workdir(values)
     if values.mode == "report":
-        from vae_jax.report import page
-
-        print(f"wrote {page.write(workdir)}")
+        print(f"wrote {api.report(workdir)}")
         return 0
     _refuse_empty_lists(values)
     join_processes(values)
     keep_compiled()
     sys.unraisablehook = _unraisable
+    return _train_or_evaluate(workdir, values)
+
+
+def _train_or_evaluate(workdir: Path, values: flags.FlagValues) -> int:
+    """Returns the exit status: 0, or that of the signal that ended the command."""
     try:
         if values.mode == "train":
-            api.train(values.config, workdir)
+            api.train(values.config, workdir, asked=asked(values))
         else:
-            api.evaluate(workdir, stored_config(workdir, values))
+            api.evaluate(workdir, stored_config(workdir, values), asked=asked(values))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except Interrupted as signal:
-        print(
-            f"stopped by {signal} and saved in {workdir}; the same command goes on from there",
-            file=sys.stderr,
-        )
-        return 128 + signal.signum
+    except Interrupted as error:
+        message = f"stopped by {error} and saved in {workdir}"
+        print(f"{message}; the same command goes on from there", file=sys.stderr)
+        return 128 + error.signum
     return 0
 
 
 def _refuse_empty_lists(values: flags.FlagValues) -> None:
-    given = {} if values.config is None else config_flags.get_override_values(values["config"])
-    for name, value in given.items():
+    for name, value in _overrides(values).items():
         if name.startswith("sweep.") and value in ((), ("",)):
-            raise UserError(f"{name} is empty: list its values, such as --config.{name}='(1,2)', or leave it out")
+            raise UserError(
+                f"{name} is empty: list its values, such as --config.{name}='(1,2)', or leave it "
+                "out"
+            )
 
 
 def join_processes(values: flags.FlagValues) -> None:
-    """Joins the processes of this command on several hosts: those the flags name, or a cluster's own."""
+    """Joins the processes of this command on several hosts: as the flags say, or the cluster.
+
+    Raises:
+      UserError: flags are missing, or the processes do not find each other.
+    """
     given = {name: values[name].value for name in ("coordinator", "num_processes", "process_id")}
     missing = [f"--{name}" for name, value in given.items() if value in ("", None)]
     if 0 < len(missing) < 3:
-        raise UserError(f"{', '.join(missing)} is missing: several processes need all of --{', --'.join(given)}")
+        raise UserError(
+            f"{', '.join(missing)} is missing: several processes need all of --{', --'.join(given)}"
+        )
     if not missing and values.process_id >= values.num_processes:
         raise UserError(f"--process_id is {values.process_id}, expected less than --num_processes")
-    tasks = max(int(os.environ.get(name, 1)) for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    if missing and tasks == 1 and not _has_tpu():
+    variables = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+    tasks = max(int(os.environ.get(name, 1)) for name in variables)
+    alone = bool(missing) and tasks == 1
+    if alone and not _has_tpu():
         return
-    import jax
-
     try:
         if missing:
             jax.distributed.initialize()
         else:
             jax.distributed.initialize(values.coordinator, values.num_processes, values.process_id)
     except (RuntimeError, ValueError) as error:
-        if missing and tasks == 1:  # a TPU outside of any pod
+        if alone:  # a TPU outside of any pod
             return
-        raise UserError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the processes do not find each other: {reason}") from error
 
 
 def _has_tpu() -> bool:
-    """Whether this host has TPU chips, which may be part of a pod: only JAX can tell, in `initialize`."""
+    """Whether this host has TPU chips. Only JAX can tell, in `initialize`, if they are of a pod."""
     chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
     wanted = os.environ.get("JAX_PLATFORMS", "tpu")
     return bool(chips) and "tpu" in wanted and importlib.util.find_spec("libtpu") is not None
 
 
 def _unraisable(problem) -> None:
-    """When one write of a checkpoint fails, those beside it find their event loop closed and say so, each."""
+    """Hides errors that follow from another: when one write of a checkpoint fails, each of those
+    under way finds its event loop closed."""
     if "Event loop is closed" not in str(problem.exc_value):
         sys.__unraisablehook__(problem)
 
 
 def keep_compiled() -> None:
-    """Compiled programs are kept between commands, unless the user has chosen a place for them."""
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
+    """Keeps compiled programs between commands, unless the user has set JAX's own cache."""
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         folder = Path(os.environ.get("VAE_JAX_CACHE") or Path(home, "vae_jax"), "compiled")
         jax.config.update("jax_compilation_cache_dir", str(folder))

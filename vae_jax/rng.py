@@ -1,21 +1,21 @@
 """Where randomness comes from: the only module that makes root keys and derives streams.
 
-Roles are separated by one named `split`; whatever is indexed (step, position in the batch or in the split,
-posterior sample) is reached by `fold_in`. No key is both split and folded into, because
-`fold_in(key, i) == split(key, n)[i]`. Nothing is carried: the key of step t is a function of (seed, t), so a
-checkpoint holds no randomness and an example's noise depends on neither batch size, number of samples,
-number of devices nor latent width.
+Roles are separated by one named `split`; whatever is indexed (step, position in the batch or in the
+split, posterior sample) is reached by `fold_in`. No key is both split and folded into, because
+`fold_in(key, i) == split(key, n)[i]`. Nothing is carried: the key of step t is a function of
+(seed, t), so a checkpoint holds no randomness and an example's noise depends on neither batch size,
+number of samples, number of devices nor latent width.
 """
 
-from typing import NamedTuple
+import hashlib
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Key = jax.Array
 
 SPLITS = ("train", "valid", "test")
-# What folds into Roots.estimate, the values of eval.estimators; new names go to the end.
-ESTIMATES = ("iwae", "ais", "bdmc", "rate_distortion", "gaps", "latents", "probes", "samples")
 
 
 class Roots(NamedTuple):
@@ -23,7 +23,7 @@ class Roots(NamedTuple):
     train: Key  # folded with the step
     evaluate: Key  # folded with the split
     sample: Key  # draws from the prior
-    estimate: Key  # folded with the estimator; last, so that the others are what they were before it came
+    estimate: Key  # folded with the estimator; last: the others do not depend on it
 
 
 class StepKeys(NamedTuple):
@@ -41,7 +41,8 @@ class EvalKeys(NamedTuple):
     epsilon: Key  # likewise, then with the sample
 
 
-def _split(key: Key, roles: type[NamedTuple]):
+def _split(key: Key, roles: Any) -> Any:
+    """A key for each of the roles, the fields of a NamedTuple."""
     return roles(*jax.random.split(key, len(roles._fields)))
 
 
@@ -49,7 +50,7 @@ def roots(seed: int | jax.Array) -> Roots:
     return _split(jax.random.key(seed), Roots)
 
 
-def at_step(seed: jax.Array, step: jax.Array) -> StepKeys:
+def at_step(seed: int | jax.Array, step: int | jax.Array) -> StepKeys:
     return _split(jax.random.fold_in(roots(seed).train, step), StepKeys)
 
 
@@ -61,9 +62,19 @@ def of_split(seed: int | jax.Array, split: str) -> EvalKeys:
     return _split(jax.random.fold_in(roots(seed).evaluate, SPLITS.index(split)), EvalKeys)
 
 
-def of_estimate(seed: int | jax.Array, name: str) -> Key:
-    """The key of one of ESTIMATES: to be folded or split, but not both."""
-    return jax.random.fold_in(roots(seed).estimate, 1 + ESTIMATES.index(name))
+def of_estimator(seed: int | jax.Array, key: int | str) -> Key:
+    """The key of one estimator: to be folded or split, but not both.
+
+    Args:
+      key: the package's own have small numbers from 1, others the digest of their name.
+    """
+    return jax.random.fold_in(roots(seed).estimate, key if isinstance(key, int) else _digest(key))
+
+
+def _digest(name: str) -> int:
+    """A number of 32 bits, the highest of which is set: far from small ones."""
+    digest = hashlib.blake2b(name.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") | 1 << 31
 
 
 def of_examples(seed: int | jax.Array) -> Key:
@@ -71,6 +82,6 @@ def of_examples(seed: int | jax.Array) -> Key:
     return jax.random.fold_in(roots(seed).estimate, 0)
 
 
-def fold(key: Key, index: jax.Array) -> Key:
+def fold(key: Key, index: jax.Array | np.ndarray) -> Key:
     """One key per entry of `index` [M]: [M] keys."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)

@@ -1,140 +1,176 @@
-"""A trained member in your hands: encode, decode, sample, reconstruct, log-likelihood; the codes of a whole split."""
+"""Inference with one trained model: encode, decode, sample, reconstruct, log-likelihood, codes of a
+whole split."""
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from vae_jax import rng as streams
 from vae_jax.config import sweep
 from vae_jax.data import Dataset
-from vae_jax.distributions import Gaussian
+from vae_jax.data.blocks import filled_blocks
 from vae_jax.errors import UserError
 from vae_jax.metrics.importance_bound import bound
-from vae_jax.models import draw_batch, sample_batch
+from vae_jax.models.draws import draw_batch, posterior_means, sample_batch
 from vae_jax.parallel import population
 from vae_jax.training.program import Program
-from vae_jax.training.step import binarize
-from vae_jax.types import Hypers, Params
+from vae_jax.types import Example, Hypers, Latent, Params
 from vae_jax.workdir import files, record
 
 
 class Codes(NamedTuple):
     """The posteriors q(z|x) of n examples, in the order of their split."""
 
-    mean: np.ndarray  # float32 [n, latent_dim]
-    logvar: np.ndarray | None  # likewise; None for a plain autoencoder
-    label: np.ndarray | None  # int32 [n]; None where the dataset has none
+    mean: Latent  # float32 [n, latent_dim]; of several layers a dict of such arrays
+    logvar: Latent | None  # likewise; None where q(z|x) has none, as of a plain autoencoder
+    label: np.ndarray | None  # [n], the labels of eval.label; None where the dataset has none
     row: np.ndarray  # int64 [n]: where the examples lie in the dataset's arrays
 
 
 class Run:
-    """One member of a finished or running training, from `vae_jax.load`; no wider than its own latent dimension.
+    """One trained model, from `vae_jax.load`; no wider than its own latent dimension.
 
-    Batches `x` are [B, *example_shape] or flat [B, D]: floats and bools are taken as they are; uint8 is grey
-    values, divided by 255. Codes `z` are [B, latent_dim].
-    """
+    Batches `x` are [B, *example_shape] or flat [B, D]: floats and bools are taken as they are;
+    uint8 is grey values, divided by 255. Codes `z` are [B, latent_dim], of several stochastic
+    layers a dict of such arrays. `condition` is a dict of arrays [B], the labels of data.condition;
+    `observed` is bool, the shape of x."""
 
-    def __init__(self, workdir: Path, program: Program, member: int, params: Params, step: int, results):
-        """`program` is the one that the member has alone; `params` may be as wide as its population's."""
-        like = jax.eval_shape(program.steps.init, population.member(program.hypers, 0)).params
+    def __init__(
+        self, workdir: Path, program: Program, member: int, params: Params, step: int, results
+    ):
+        """`program` is that of the member alone; `params` may be as wide as its population's."""
+        hypers = population.member(program.hypers, 0)
+        like = jax.eval_shape(program.steps.init, hypers).params
         self.workdir = workdir
-        self.config: ConfigDict = program.config  # of the single run that this member equals
+        self.config: Any = program.config  # of the single run that this member equals
+        self.catalogue = program.catalogue
         self.model = program.model
+        self.view = program.view
         self.member = member
         self.params = population.narrow(params, like)
-        self.hypers: Hypers = population.member(program.hypers, 0)  # each []
+        self.hypers: Hypers = hypers  # each []
         self.step = step  # of the checkpoint that the parameters come from
         self.results: dict | None = results  # results.json, None before the first evaluation
         self.example_shape = program.example_shape
         self.latent_dim = program.latent_dim()
+        self._z_like = program.draw_like.z
+        self._example_like = program.example
 
     def __repr__(self) -> str:
-        return f"Run({str(self.workdir)!r}, member={self.member}, step={self.step}, latent_dim={self.latent_dim})"
+        where = f"{str(self.workdir)!r}, member={self.member}"
+        return f"Run({where}, step={self.step}, latent_dim={self.latent_dim})"
 
-    def encode(self, x) -> Gaussian:
-        """q(z|x): mean and logvar, each [B, latent_dim]. uint8 goes in as grey values, not binarized."""
-        return self._encode(self.params, self._batch(x))
+    def z_like(self) -> Latent:
+        """The shapes of one z."""
+        return self._z_like
 
-    def decode(self, z) -> jax.Array:
+    def encode(self, x, condition=None, observed=None):
+        """q(z|x): mean and logvar, each [B, latent_dim]. uint8 goes in as grey values."""
+        return self._encode(self.params, self._batch(x, condition, observed))
+
+    def decode(self, z, condition=None) -> jax.Array:
         """The mean of p(x|z), [B, *example_shape]."""
-        z = jnp.asarray(z, jnp.float32)
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise UserError(f"codes have shape {z.shape}, expected [B, {self.latent_dim}]")
-        return self._decode(self.params, z)
+        z = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), z)
+        like = self.z_like()
+        if jax.tree.structure(z) != jax.tree.structure(like):
+            raise UserError(f"codes are expected as a dict of the layers {', '.join(like)}")
+        for given, wanted in zip(jax.tree.leaves(z), jax.tree.leaves(like), strict=True):
+            if given.ndim != 2 or given.shape[1:] != wanted.shape:
+                width = wanted.shape[0]
+                raise UserError(f"codes have shape {given.shape}, expected [B, {width}]")
+        return self._decode(self.params, z, condition)
 
-    def sample(self, rng: jax.Array, num: int, noise: bool = False) -> jax.Array:
-        """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with `noise`.
+    def sample(self, rng: jax.Array, num: int, noise: bool = False, condition=None) -> jax.Array:
+        """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with
+        `noise`.
 
         Raises:
           UserError: a plain autoencoder has no prior, unless one has been fitted to its codes.
         """
         if self.model.sample_prior is None:
             raise UserError(
-                "this model has no prior to sample from: train with model.code_sampler='gaussian_fit', which fits a "
-                "Gaussian to the training codes, or use a VAE"
+                "this model has no prior to sample from: train with "
+                "model.code_sampler='gaussian_fit', which fits a Gaussian to the training codes, "
+                "or use a VAE"
             )
-        if self.model.fit_prior is not None and not any(np.any(leaf) for leaf in jax.tree.leaves(self.params["prior"])):
+        fitted = (np.any(leaf) for leaf in jax.tree.leaves(self.params["prior"]))
+        if self.model.fit_prior is not None and not any(fitted):
             raise UserError(
-                "nothing has been fitted to the training codes of these parameters yet: --mode=evaluate does"
+                "nothing has been fitted to the training codes of these parameters yet: "
+                "--mode=evaluate does"
             )
-        return self._sample(self.params, rng, num=num, noise=noise)
+        return self._sample(self.params, rng, condition, num=num, noise=noise)
 
-    def reconstruct(self, rng: jax.Array, x) -> jax.Array:
+    def reconstruct(self, rng: jax.Array, x, condition=None, observed=None) -> jax.Array:
         """The mean of p(x|z) at one z ~ q(z|x) for each x, [B, *example_shape]."""
-        return self._reconstruct(self.params, rng, self._batch(x))
+        return self._reconstruct(self.params, rng, self._batch(x, condition, observed))
 
-    def log_likelihood(self, rng: jax.Array, x, num_samples: int = 5000) -> jax.Array:
-        """The importance-weighted lower bound on log p(x) in nats, [B]; uint8 is binarized as in training."""
+    def log_likelihood(
+        self, rng: jax.Array, x, num_samples: int = 5000, condition=None, observed=None
+    ) -> jax.Array:
+        """The importance-weighted lower bound on log p(x) in nats, [B], of the observed values.
+
+        uint8 is binarized as in training.
+        """
         if self.model.log_joint is None:
-            raise UserError("a plain autoencoder gives x no likelihood: its codes have no prior; use a VAE")
+            raise UserError(
+                "a plain autoencoder gives x no likelihood: its codes have no prior; use a VAE"
+            )
         binarize_rng, epsilon = jax.random.split(rng)
-        x = jnp.asarray(x)
-        if x.dtype == jnp.uint8:
-            keys = streams.fold(binarize_rng, jnp.arange(len(x)))
-            x = binarize(x.reshape(len(x), -1), self.config.data.binarize, keys)
+        grey = jnp.asarray(x).dtype == jnp.uint8
+        example = self._batch(x, condition, observed)
+        if grey:
+            keys = streams.fold(binarize_rng, jnp.arange(len(example.x)))
+            example = self.view.to_example(example, keys)
         step = min(num_samples, self.config.eval.samples_per_step)
-        return self._log_likelihood(self.params, epsilon, self._batch(x), num_samples, step)
+        return self._log_likelihood(self.params, epsilon, example, num_samples, step)
 
-    def as_evaluated(self, dataset: Dataset, split: str, positions) -> jax.Array:
-        """Examples of a split as the evaluation sees them, [n, D]: the same binarization, bit for bit."""
-        x = getattr(dataset, split).take(positions).reshape(len(positions), -1)
+    def as_evaluated(self, dataset: Dataset, split: str, positions) -> Example:
+        """Examples of a split as the evaluation sees them, x [n, D]: the same binarization."""
+        rows = getattr(dataset, split).examples(positions)
         key = streams.of_split(self.config.eval.seed, split).binarize
-        return binarize(jnp.asarray(x), self.config.data.binarize, streams.fold(key, jnp.asarray(positions)))
+        keys = streams.fold(key, jnp.asarray(positions))
+        return self.view.to_example(jax.tree.map(jnp.asarray, rows), keys)
 
     def codes(self, dataset: Dataset, split: str, positions=None) -> Codes:
-        """The codes of the examples at `positions` of a split, by default of all; see `encode_dataset`."""
+        """The codes of the examples at `positions` of a split, by default of all; see
+        `encode_dataset`."""
         chosen = getattr(dataset, split)
         positions = np.arange(chosen.num) if positions is None else np.asarray(positions)
         size, found = min(self.config.eval.batch_size, len(positions)), []
-        for start in range(0, len(positions), size):
-            # The last block is filled up with the last example: one shape, one compilation.
-            block = positions[np.minimum(np.arange(start, start + size), len(positions) - 1)]
-            posterior = self.encode(self.as_evaluated(dataset, split, block))
-            if np.ndim(getattr(posterior, "mean", None)) != 2:
-                raise UserError(f"the posterior of this model ({type(posterior).__name__}) has no mean to be its code")
-            parts = posterior.mean, getattr(posterior, "logvar", None)
-            found.append([None if part is None else np.asarray(part)[: len(positions) - start] for part in parts])
-        mean, logvar = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Codes(mean, logvar, chosen.labels(positions), chosen.rows[positions])
+        for where, num in filled_blocks(len(positions), size):
+            block = self.as_evaluated(dataset, split, positions[where])
+            posterior = self._encode(self.params, block)
+            mean = posterior_means(posterior)
+            if mean is None or any(leaf.ndim != 2 for leaf in jax.tree.leaves(mean)):
+                kind = type(posterior).__name__
+                raise UserError(f"the posterior of this model ({kind}) has no mean to be its code")
+            found.append(_on_host((mean, _logvars(posterior)), num))
+        mean, logvar = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        label = chosen.labels(positions, self.config.eval.label)
+        return Codes(mean, logvar, label, chosen.rows[positions])
 
     def encode_dataset(
         self, split: str = "test", path: str | Path | None = None, dataset: Dataset | None = None
     ) -> Codes:
-        """q(z|x) of every example of a split, which is also saved as .npz with the names of `Codes`.
+        """q(z|x) of every example of a split, which is also saved as .npz with the names of
+        `Codes`.
 
-        The examples are binarized as in the evaluation: valid and test are the very images that results.json is
-        about; train is binarized once, with noise of its own from eval.seed (training draws it anew at every step).
-        Examples are read in blocks of eval.batch_size, so a split may be larger than memory; its codes may not.
+        The examples are binarized as in the evaluation: valid and test are the very images that
+        results.json is about; train is binarized once, with noise of its own from eval.seed
+        (training draws it anew at every step). Examples are read in blocks of eval.batch_size, so a
+        split may be larger than memory; its codes may not.
 
         Args:
           split: "train", "valid" or "test".
-          path: of the file; by default codes_<split>.npz in the workdir, or in members/<i> of a sweep's.
-          dataset: the one the run was trained with, where that was an object; else it is loaded as then.
+          path: of the file; by default codes_<split>.npz in the workdir, or in members/<i> of a
+            sweep's.
+          dataset: the one the run was trained with, where that was an object; else it is loaded.
 
         Raises:
           UserError: there is no such split, or the data is not the run's.
@@ -145,53 +181,144 @@ class Run:
         path = Path(path or self.folder() / f"codes_{split}.npz")
         with files.clear_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_arrays(path, {name: a for name, a in codes._asdict().items() if a is not None})
+        files.write_arrays(path, _named(codes))
         return codes
+
+    def export(self, folder: str | Path) -> Path:
+        """Writes encoder and decoder as functions that need this package no more.
+
+        `encoder.jax`: x [B, *example_shape] float32 -> {"mean", "logvar"} of q(z|x), each a tree
+        like z. `decoder.jax`: z [B, latent_dim] -> the mean of p(x|z), [B, *example_shape]. Their
+        parameters are within, the size B of a batch is free, and they run on CPU, GPU and TPU:
+
+            encoder = jax.export.deserialize(Path("encoder.jax").read_bytes())
+            encoder.call(x)["mean"]
+
+        A model that is given labels takes them as a further argument, a dict of arrays [B]; one of
+        data with missing values then takes what is observed, bool in the shape of x.
+        `export.json` says the shapes.
+
+        Raises:
+          UserError: the folder cannot be written.
+        """
+        batch = jax.export.symbolic_shape("B")
+        example = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((*batch, *a.shape), a.dtype), self._example_like
+        )
+        shaped = example._replace(x=_reshaped(example.x, self.example_shape))
+        if example.observed is not None:
+            shaped = shaped._replace(observed=_reshaped(example.observed, self.example_shape))
+        z = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*batch, *a.shape), a.dtype), self.z_like())
+
+        def encoder(x, condition=None, observed=None):
+            posterior = self._encode(self.params, self._batch(x, condition, observed))
+            found = {"mean": posterior_means(posterior), "logvar": _logvars(posterior)}
+            return {name: value for name, value in found.items() if value is not None}
+
+        def decoder(z, condition=None):
+            return self._decode(self.params, z, condition)
+
+        given = [leaf for leaf in shaped if leaf is not None]
+        if shaped.condition is None and shaped.observed is not None:
+            given.insert(1, {})
+        inputs = {"encoder": given, "decoder": [z] if shaped.condition is None else [z, given[1]]}
+        folder = Path(folder)
+        with files.clear_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, function in (("encoder", encoder), ("decoder", decoder)):
+            make = jax.export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))
+            files.write_bytes(folder / f"{name}.jax", make(*inputs[name]).serialize())
+        about = {name: jax.tree.map(str, args) for name, args in inputs.items()}
+        about |= {"jax": jax.__version__, "workdir": str(self.workdir), "step": self.step}
+        files.write_json(folder / "export.json", about)
+        return folder
 
     def folder(self) -> Path:
         """Where what is this member's alone lies: the workdir, or its part of a sweep's."""
         stored = record.read_record(self.workdir)
-        alone = stored is None or len(sweep.members(record.read_config(stored))) == 1
+        alone = stored is None or len(sweep.members(stored["config"])) == 1
         return self.workdir if alone else self.workdir / "members" / str(self.member)
 
     def _own_dataset(self) -> Dataset:
-        stored = record.read_record(self.workdir)
+        stored = record.read_record(self.workdir) or {"own": [], "dataset": {}}
         if "dataset" in stored["own"]:
-            raise UserError(f"the dataset of {self.workdir} is one of your own: give it again, as dataset=")
+            raise UserError(
+                f"the dataset of {self.workdir} is one of your own: give it again, as dataset="
+            )
         dataset = record.load_dataset(self.config, self.workdir)
-        found = record.describe_dataset(dataset, self.config.data.binarize)["fingerprint"]
-        if found != stored["dataset"]["fingerprint"]:
-            raise UserError(f"{stored['dataset']['name']} is not the data any more that {self.workdir} was trained on")
+        if record.fingerprint(dataset) != stored["dataset"].get("fingerprint"):
+            raise UserError(
+                f"{dataset.name} is not the data any more that {self.workdir} was trained on"
+            )
         return dataset
 
-    def _batch(self, x) -> jax.Array:
+    def _batch(self, x, condition, observed) -> Example:
         x = jnp.asarray(x)
         size = int(np.prod(self.example_shape))
         if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != jnp.uint8:
             raise UserError(f"x is {x.dtype}, expected uint8 grey values or floats")
         if x.ndim < 2 or x[0].size != size:
-            raise UserError(f"x has shape {x.shape}, expected [B, {', '.join(map(str, self.example_shape))}]")
-        x = x.reshape(len(x), size)
-        return x / jnp.float32(255) if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+            raise UserError(
+                f"x has shape {x.shape}, expected [B, {', '.join(map(str, self.example_shape))}]"
+            )
+        x = x.reshape(x.shape[0], size)
+        x = x / jnp.float32(255) if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+        if observed is not None:
+            observed = jnp.asarray(observed, bool).reshape(x.shape)
+            x = jnp.where(observed, x, 0.0)
+        return Example(x, condition, observed)
 
     @partial(jax.jit, static_argnums=0)
-    def _encode(self, params, x):
+    def _encode(self, params, x: Example):
         return jax.vmap(lambda x: self.model.encode(params, x, self.hypers))(x)
 
     @partial(jax.jit, static_argnums=0)
-    def _decode(self, params, z):
-        return jax.vmap(lambda z: self.model.decode(params, z))(z)
+    def _decode(self, params, z: Latent, condition):
+        return jax.vmap(lambda z, condition: self.model.decode(params, z, condition))(z, condition)
 
     @partial(jax.jit, static_argnums=0, static_argnames=("num", "noise"))
-    def _sample(self, params, rng, num, noise):
-        return sample_batch(self.model, params, rng, self.hypers, num, noise)
+    def _sample(self, params, rng, condition, num: int, noise: bool):
+        return sample_batch(self.model, params, rng, self.hypers, num, noise, condition)
 
     @partial(jax.jit, static_argnums=0)
-    def _reconstruct(self, params, rng, x):
-        draw = draw_batch(self.model, params, x, rng, jnp.arange(len(x)), jnp.arange(1), self.hypers)
-        return jax.vmap(lambda z: self.model.decode(params, z))(draw.z[:, 0])
+    def _reconstruct(self, params, rng, x: Example):
+        positions = jnp.arange(len(x.x))
+        draw = draw_batch(self.model, params, x, rng, positions, jnp.arange(1), self.hypers)
+        z = jax.tree.map(lambda leaf: leaf[:, 0], draw.z)
+        return jax.vmap(lambda z, condition: self.model.decode(params, z, condition))(
+            z, x.condition
+        )
 
     @partial(jax.jit, static_argnums=(0, 4, 5))
-    def _log_likelihood(self, params, rng, x, num_samples, samples_per_step):
-        positions = jnp.arange(len(x))
-        return bound(self.model, params, x, rng, positions, self.hypers, num_samples, samples_per_step).log_p
+    def _log_likelihood(self, params, rng, x: Example, num_samples: int, samples_per_step: int):
+        positions = jnp.arange(len(x.x))
+        args = (rng, positions, self.hypers, num_samples, samples_per_step)
+        return bound(self.model, params, x, *args).log_p
+
+
+def _logvars(posterior) -> Latent | None:
+    """The log variances of q(z|x), a tree like z; None of a posterior without them."""
+    if isinstance(posterior, dict):
+        found = {name: _logvars(layer) for name, layer in posterior.items()}
+        return None if any(value is None for value in found.values()) else found
+    return getattr(posterior, "logvar", None)
+
+
+def _reshaped(flat: jax.ShapeDtypeStruct, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """The shape of a batch of flat rows [B, D] as [B, *shape]."""
+    return jax.ShapeDtypeStruct((flat.shape[0], *shape), flat.dtype)
+
+
+def _on_host(tree, num: int):
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:num], tree)
+
+
+def _named(codes: Codes) -> dict[str, np.ndarray]:
+    """{"mean": array} of one layer, {"mean_z1": array, ...} of several."""
+    named = {}
+    for field, value in codes._asdict().items():
+        if isinstance(value, dict):
+            named |= {f"{field}_{layer}": array for layer, array in value.items()}
+        elif value is not None:
+            named[field] = value
+    return named

@@ -1,16 +1,25 @@
-"""The configuration: its fields, whether they are possible together, and the members of a sweep."""
+"""The configuration: its mechanism. What fields there are, the parts say themselves (parts.py)."""
 
-# ruff: noqa: F401
+from vae_jax.config.catalogue import CHOSEN_BY, Catalogue, make_catalogue
 from vae_jax.config.checks import (
-    CHOICES,
-    NOT_NEGATIVE,
-    POSITIVE,
     as_command,
     check,
-    default,
     flatten,
     nearest,
     single,
     unflatten,
     unknown_field,
 )
+
+__all__ = [
+    "CHOSEN_BY",
+    "Catalogue",
+    "as_command",
+    "check",
+    "flatten",
+    "make_catalogue",
+    "nearest",
+    "single",
+    "unflatten",
+    "unknown_field",
+]

@@ -1,26 +1,26 @@
-"""A configuration: whether it is complete and possible, what single run a member of its sweep is, and its command.
-
-`configs/*.py` start from `default()` (vae_jax/config/defaults.py lists every field) and change what they need.
-"""
+"""Whether a configuration is complete and possible, what single run a member of its sweep is, and
+the command that runs it."""
 
 import difflib
 import math
 import shlex
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.config import sweep
-from vae_jax.config.defaults import CHOICES, NOT_NEGATIVE, POSITIVE, default
+from vae_jax.config.catalogue import CHOSEN_BY, DEFAULTS, Catalogue
 from vae_jax.errors import UserError
-from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.types import Field
 
 
 def nearest(name: str, known) -> str:
     """ ", did you mean a, b?" for a misspelt name, or what there is."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
-    close += [k for k in known if k.split(".")[-1] == name.split(".")[-1] and k not in close]
+    last = name.split(".")[-1]
+    close += [k for k in known if k.split(".")[-1] == last and k not in close]
     return f"did you mean {', '.join(close[:3])}?" if close else f"there are {', '.join(known)}"
 
 
@@ -29,214 +29,269 @@ def flatten(config: ConfigDict) -> dict[str, object]:
     return {f"{s}.{f}": v for s, fields in config.items() for f, v in fields.items()}
 
 
-def unknown_field(name: str) -> UserError:
-    return UserError(f"config has no field {name!r}; {nearest(name, flatten(default()))}")
-
-
-def check(config: ConfigDict, own_hypers: bool = False) -> ConfigDict:
-    """A locked copy of `config`, complete and possible, or a UserError that names the first wrong field.
-
-    With `own_hypers` (a model or objective from outside the package) config.hypers may have further keys.
-    """
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"the config is {type(config).__name__}, not the ConfigDict that config.default() makes")
-    for section, fields in config.items():
-        if not isinstance(fields, ConfigDict):
-            raise unknown_field(section)
-    known, given = _completed(flatten(config), own_hypers)
-    sweepable = {f"sweep.{name}": field for name, field in sweep.sweepable(config).items()}
-    for name, value in given.items():
-        if name in sweepable:
-            given[name] = _checked_list(name, value, sweepable[name], known[sweepable[name]])
-        else:
-            given[name] = _checked(name, value, known[name])
-    if given["train.schedule_epochs"] == 0 and not given["sweep.train_num_epochs"]:
-        given["train.schedule_epochs"] = given["train.num_epochs"]
-    checked = unflatten(given)
-    for changes in _members(checked):
-        _check_together(given | changes)
-    return checked.lock()
-
-
-def _completed(given: dict, own_hypers: bool) -> tuple[dict, dict]:
-    """(the fields there may be, with their defaults; `given` with the lists of the sweep that it leaves out)."""
-    known = flatten(default())
-    own = [name for name in given if own_hypers and name.startswith("hypers.") and name not in known]
-    lists = {f"sweep.{name.removeprefix('hypers.')}": () for name in own}
-    if taken := known.keys() & lists.keys():
-        raise UserError(f"config.hypers may not have a key that names another field of the sweep: {min(taken)}")
-    known |= dict.fromkeys(own, 0.0) | lists
-    given = {name: () for name in known if known[name] == () and name.startswith("sweep.")} | given
-    for name in given:
-        if name not in known:
-            raise unknown_field(name)
-    for name in known:
-        if name not in given:
-            raise UserError(f"config lacks the field {name!r}; start from vae_jax.config.default()")
-    return known, given
-
-
 def unflatten(given: dict[str, object]) -> ConfigDict:
     """The config of {"section.field": value}."""
-    sections = {name.split(".")[0]: {} for name in given}
+    sections: dict[str, dict] = {name.split(".")[0]: {} for name in given}
     for name, value in given.items():
         section, field = name.split(".", 1)
         sections[section][field] = value
     return ConfigDict(sections)
 
 
-def single(config: ConfigDict, changes: dict) -> ConfigDict:
-    """The config of a single run with `changes` ({field: value}, of `sweep.members`) in place of the sweep."""
-    cleared = {f"sweep.{name}": () for name in sweep.sweepable(config)}
+def unknown_field(name: str, catalogue: Catalogue) -> UserError:
+    """The error that there is no such field; it names fields of a similar name."""
+    known, last = list(catalogue.fields), name.split(".")[-1]
+    close = [field for field in known if last in field.split(".")[-1]]
+    told = nearest(name, known)
+    if not told.startswith("did you mean"):
+        told = f"did you mean {', '.join(close[:3])}?" if close else "--help-config lists them all"
+    return UserError(f"config has no field {name!r}; {told}")
+
+
+def check(config: ConfigDict, catalogue: Catalogue, asked: tuple[str, ...] = ()) -> ConfigDict:
+    """A locked copy of `config`, complete and possible.
+
+    Args:
+      asked: the fields that were given one by one, on the command line: it is an error if the
+        chosen parts do not have them, and only a warning if the config itself sets them.
+
+    Raises:
+      UserError: it names the first wrong field.
+    """
+    if not isinstance(config, ConfigDict):
+        kind = type(config).__name__
+        raise UserError(f"the config is {kind}, not the ConfigDict that vae_jax.default() makes")
+    for section, fields in config.items():
+        if not isinstance(fields, ConfigDict):
+            raise unknown_field(section, catalogue)
+    given = _completed(flatten(config), catalogue)
+    swept = {f"sweep.{name}": field for name, field in sweep.sweepable(catalogue.default()).items()}
+    for name, value in given.items():
+        if name in swept:
+            given[name] = _checked_list(name, value, swept[name], catalogue.fields[swept[name]])
+        else:
+            given[name] = _checked(name, value, catalogue.fields[name])
+    if given["train.schedule_epochs"] == 0 and not given["sweep.train_num_epochs"]:
+        given["train.schedule_epochs"] = given["train.num_epochs"]
+    checked = unflatten(given)
+    members = _members(checked, catalogue)
+    for changes in members:
+        _check_together(given | changes, catalogue)
+    _check_owned(given, members, catalogue, asked)
+    return checked.lock()
+
+
+def _completed(given: dict, catalogue: Catalogue) -> dict:
+    """`given`, completed by the defaults of a user's own parts and by the lists of the sweep."""
+    known = flatten(catalogue.default())
+    own = {
+        name
+        for name, parts in catalogue.owners.items()
+        if all(f"{part.kind}:{part.name}" in catalogue.own for part in parts)
+    }
+    optional = {
+        name for name in known if name in own or (name.startswith("sweep.") and known[name] == ())
+    }
+    for name in given:
+        if name not in known:
+            raise unknown_field(name, catalogue)
+    given = {name: known[name] for name in known if name in optional} | given
+    for name in known:
+        if name not in given:
+            raise UserError(f"config lacks the field {name!r}; start from vae_jax.default()")
+    return {name: given[name] for name in known}
+
+
+def single(config: ConfigDict, catalogue: Catalogue, changes: dict) -> ConfigDict:
+    """The config of a single run with `changes` ({field: value}, of `sweep.members`) in place of
+    the sweep."""
+    cleared: dict[str, object] = {f"sweep.{name}": () for name in sweep.sweepable(config)}
     cleared |= {"sweep.mode": "product", "sweep.max_members": 0}
-    return check(unflatten(flatten(config) | cleared | changes), own_hypers=True)
+    return check(unflatten(flatten(config) | cleared | changes), catalogue)
 
 
-def as_command(config: ConfigDict) -> str:
+def as_command(config: ConfigDict, catalogue: Catalogue) -> str:
     """The command that runs a single run's config, whatever file it came from."""
-    start, given = flatten(default()), flatten(config)
+    start, given = flatten(catalogue.default()), flatten(config)
     if given["train.schedule_epochs"] == given["train.num_epochs"]:
         given["train.schedule_epochs"] = 0.0  # which stands for that, as it does in the file
-    shown = {name: str(v).replace(" ", "") if isinstance(v, tuple) else v for name, v in given.items()}
-    shown["eval.estimators"] = ",".join(given["eval.estimators"])
-    overrides = [f"--config.{name}={shown[name]}" for name, value in given.items() if value != start[name]]
+    shown = {k: str(v).replace(" ", "") if isinstance(v, tuple) else v for k, v in given.items()}
+    shown["eval.estimators"] = ",".join(config.eval.estimators)
+    unused = _unused(given, sweep.members(config), catalogue)
+    overrides = [
+        f"--config.{name}={shown[name]}"
+        for name, value in given.items()
+        if value != start[name] and name not in unused
+    ]
     return shlex.join(["python3", "-m", "vae_jax.main", "--config=configs/mnist.py", *overrides])
 
 
-def _members(config: ConfigDict) -> list[dict]:
-    """`sweep.members`, if they are not too many."""
+def _members(config: ConfigDict, catalogue: Catalogue) -> list[dict]:
+    """`sweep.members`, if they are not too many and can be compared."""
     lengths = {field: len(values) for field, values in sweep.swept(config).items()}
     shown = ", ".join(f"{field} {n}" for field, n in lengths.items())
     if config.sweep.mode == "zip" and len(set(lengths.values())) > 1:
         raise UserError(f"sweep.mode is 'zip', but its lists differ in length: {shown}")
-    num = math.prod(lengths.values()) if config.sweep.mode == "product" else max(lengths.values(), default=1)
+    product = config.sweep.mode == "product"
+    num = math.prod(lengths.values()) if product else max(lengths.values(), default=1)
     if num > sweep.MAX_MEMBERS:
         raise UserError(
-            f"the sweep has {num:,} members ({shown}), more than {sweep.MAX_MEMBERS:,}: shorten its lists, or split "
-            "it over several --workdir"
+            f"the sweep has {num:,} members ({shown}), more than {sweep.MAX_MEMBERS:,}: shorten "
+            "its lists, or split it over several --workdir"
         )
-    likelihoods = [LIKELIHOODS[name](config.model) for name in config.sweep.model_likelihood]
+    named = config.sweep.likelihood_name
+    likelihoods = [catalogue.parts["likelihood"][name].make(config.likelihood) for name in named]
     if len({likelihood.mass and likelihood.support for likelihood in likelihoods}) > 1:
         raise UserError(
-            f"sweep.model_likelihood is {config.sweep.model_likelihood}: probabilities and densities cannot be ranked "
-            "in one table, nor probabilities of binary values and of 256 levels; train them as separate runs"
+            f"sweep.likelihood_name is {named}: probabilities and densities cannot be ranked in "
+            "one table, nor probabilities of binary values and of 256 levels; train them as "
+            "separate runs"
         )
     members = sweep.members(config)
     seen = set()
     for changes in members:
-        if (values := tuple(changes.values())) in seen:
+        values = tuple(changes.values())
+        if values in seen:
             raise UserError(f"the sweep lists the member {changes} more than once")
         seen.add(values)
     return members
 
 
-def _checked_list(name: str, values, field: str, like) -> tuple:
-    """The values that a sweep lists for `field`, each checked as the field's own."""
+def _check_together(config: dict, catalogue: Catalogue) -> None:
+    """Whether the parts that one member's config names fit each other and their fields."""
+    parts = catalogue.all_chosen(config)
+    there = {need for part in parts for need in getattr(part, "provides", ())}
+    for kind in DEFAULTS:
+        part = catalogue.chosen(kind, config)
+        for need in part.needs:
+            if need not in there:
+                fit = [p.name for p in catalogue.parts[kind].values() if there.issuperset(p.needs)]
+                raise UserError(
+                    f"{CHOSEN_BY[kind]} {part.name!r} needs {need}, which model.name "
+                    f"{config['model.name']!r} does not have; what fits is {', '.join(fit)}"
+                )
+    for fits in (*(part.fits for part in parts if part.fits), catalogue.fits):
+        wrong = fits(config, None)
+        if wrong:
+            raise UserError(wrong)
+
+
+def _unused(given: dict, members: list[dict], catalogue: Catalogue) -> dict[str, list]:
+    """{field: the parts that have it} of the fields that no part has which some member names."""
+    chosen = set()
+    for changes in members:
+        config = given | changes
+        made_of = catalogue.chosen("model", config).uses
+        unused = {"network", "likelihood", "prior"}.difference(made_of)
+        parts = catalogue.all_chosen(config)
+        chosen |= {(part.kind, part.name) for part in parts if part.kind not in unused}
+    return {
+        field: parts
+        for field, parts in catalogue.owners.items()
+        if not any((part.kind, part.name) in chosen for part in parts)
+    }
+
+
+def _check_owned(given: dict, members: list[dict], catalogue: Catalogue, asked: tuple) -> None:
+    """Whether the fields that are set are those of the chosen parts."""
+    lists = {field: f"sweep.{name}" for name, field in sweep.sweepable(catalogue.default()).items()}
+    start = flatten(catalogue.default())
+    for field, parts in _unused(given, members, catalogue).items():
+        told = " and ".join(
+            _owner(given, chooser, [p.name for p in parts if CHOSEN_BY[p.kind] == chooser])
+            for chooser in dict.fromkeys(CHOSEN_BY[part.kind] for part in parts)
+        )
+        if field in asked or given.get(lists.get(field, ""), ()):
+            raise UserError(f"{field} {told}")
+        if given[field] != start[field]:
+            logging.warning("%s has no effect: it %s", field, told)
+
+
+def _owner(given: dict, chooser: str, names: list[str]) -> str:
+    """Which parts have a field that no member uses, in words."""
+    of, chosen = f"is of {chooser} {', '.join(names)}", given[chooser]
+    if chosen in names:
+        return f"{of}, which model.name {given['model.name']!r} does not use"
+    return f"{of}, but {chooser} is {chosen or 'empty'!r}"
+
+
+def _checked_list(name: str, values, of: str, field: Field) -> tuple:
+    """The values that a sweep lists for the field `of`, each checked as the field's own."""
+    like = field.default
     if not isinstance(values, list | tuple):
-        raise UserError(f"{name} is {values!r}, expected a tuple of values for {field}, such as ({like!r},)")
+        raise UserError(
+            f"{name} is {values!r}, expected a tuple of values for {of}, such as ({like!r},)"
+        )
     if isinstance(like, tuple) and not all(isinstance(v, list | tuple) for v in values):
         raise UserError(
-            f"{name} is {values!r}, but {field} is a tuple itself: give a tuple of tuples, such as ({like!r},)"
+            f"{name} is {values!r}, but {of} is a tuple itself: give a tuple of tuples, such as "
+            f"({like!r},)"
         )
     try:
-        return tuple(_checked(field, value, like) for value in values)
+        return tuple(_checked(of, value, field) for value in values)
     except UserError as error:
-        quote = " (strings in a tuple need quotes)" if isinstance(like, str) and "," in str(values[0]) else ""
+        several = isinstance(like, str) and "," in str(values[0])
+        quote = " (strings in a tuple need quotes)" if several else ""
         raise UserError(f"{name}: {error}{quote}") from error
 
 
-def _checked(name: str, value, like):
-    value = _typed(name, value, like)
-    _check_value(name, value)
+def _checked(name: str, value, field: Field):
+    value = _typed(name, value, field)
+    for one in value if isinstance(value, tuple) else (value,):
+        _check_value(name, value, one, field)
     return value
 
 
-def _check_together(given: dict) -> None:
-    bounded = given["model.likelihood"] in ("gaussian_per_pixel", "gaussian_optimal_sigma")
-    if bounded and given["model.sigma"] <= given["model.min_sigma"]:
-        raise UserError(
-            f"model.sigma is {given['model.sigma']:g}, where {given['model.likelihood']} begins, but must be more than "
-            f"model.min_sigma ({given['model.min_sigma']:g})"
-        )
-    if given["train.init_from"] and given["sweep.latent_dim"]:
-        raise UserError(
-            "train.init_from gives every member the parameters of one run, so sweep.latent_dim must be empty"
-        )
-    beyond = given["train.num_epochs"] > (given["train.schedule_epochs"] or given["train.num_epochs"])
-    if beyond and given["train.lr_decay"] != "constant" and given["hypers.lr_final_fraction"] == 0:
-        raise UserError(
-            "train.num_epochs goes beyond train.schedule_epochs, where hypers.lr_final_fraction 0 makes the learning "
-            "rate 0: start another run, from this one's parameters, with train.init_from"
-        )
-    if given["eval.params"] == "ema" and not given["train.ema_decay"]:
-        raise UserError("eval.params is 'ema', but no average is kept: set train.ema_decay, such as 0.999")
-    if given["train.early_stop_epochs"] and given["train.early_stop_epochs"] < given["eval.every_epochs"]:
-        raise UserError(
-            f"train.early_stop_epochs is {given['train.early_stop_epochs']:g}, but a validation comes only every "
-            f"{given['eval.every_epochs']:g} epochs (eval.every_epochs): be at least as patient"
-        )
-    if given["model.name"] == "ae" and given["objective.name"] != "elbo":
-        raise UserError(
-            f"objective.name {given['objective.name']!r} weighs the rate, which model.name 'ae' does not have: use "
-            "objective 'elbo', of which the distortion is left"
-        )
-    if given["model.name"] != "ae" and given["model.code_sampler"] != "none":
-        raise UserError("model.code_sampler is for model.name 'ae': a VAE has a prior to sample from")
-    if "gaps" in given["eval.estimators"] and "ais" not in given["eval.estimators"]:
-        raise UserError("eval.estimators: 'gaps' are measured from the estimate of 'ais', so name that, too")
-    if not given["eval.iwae_samples"]:
-        raise UserError("eval.iwae_samples is empty, expected at least one number of samples")
-    if given["eval.rate_distortion_max_beta"] < 1:
-        raise UserError(
-            f"eval.rate_distortion_max_beta is {given['eval.rate_distortion_max_beta']:g}, expected 1 or more"
-        )
-    cycle = given["hypers.beta_cycle_epochs"]
-    if given["train.beta_schedule"] == "cyclic" and given["hypers.beta_warmup_epochs"] >= cycle:
-        raise UserError(
-            f"hypers.beta_warmup_epochs ({given['hypers.beta_warmup_epochs']:g}) is not less than "
-            f"hypers.beta_cycle_epochs ({cycle:g}): beta would never reach its value"
-        )
-    if given["eval.params"] == "best" and given["hypers.beta_warmup_epochs"] >= given["train.num_epochs"]:
-        raise UserError(
-            "eval.params is 'best', but no validation counts before hypers.beta_warmup_epochs "
-            f"({given['hypers.beta_warmup_epochs']:g}) are over: train longer or warm up faster"
-        )
-
-
-def _typed(name: str, value, like):
-    """`value` as the type of the default `like`: int stands for float, a list for a tuple, nothing else."""
+def _typed(name: str, value, field: Field):
+    """`value` as the type of the default: int stands for float, a list for a tuple."""
+    like = field.default
     if isinstance(value, np.generic):  # an element of what np.logspace gives
         value = value.item()
     if isinstance(like, float) and type(value) is int:
         return float(value)
     if isinstance(like, tuple) and isinstance(value, list | tuple):
-        if name in CHOICES and all(isinstance(v, str) for v in value):
-            return tuple(part.strip() for v in value for part in v.split(",") if part)  # the command line's a,b
-        if all(type(v) is int for v in value):
-            return tuple(value)
-        if name in CHOICES:
-            raise UserError(f"{name} is {value!r}, expected a tuple of names such as {CHOICES[name][:2]!r}")
-        raise UserError(f"{name} is {value!r}, expected a tuple of whole numbers such as {like!r}")
+        return _typed_tuple(name, value, field)
     if type(value) is not type(like):
-        expected = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
-        raise UserError(f"{name} is {value!r} ({type(value).__name__}), expected {expected.get(type(like), 'a tuple')}")
+        expected = {
+            int: "a whole number",
+            float: "a number",
+            str: "a string",
+            bool: "True or False",
+        }
+        kind = expected.get(type(like), "a tuple")
+        raise UserError(f"{name} is {value!r} ({type(value).__name__}), expected {kind}")
     return value
 
 
-def _check_value(name: str, value) -> None:
-    numbers = value if isinstance(value, tuple) else (value,)
-    for choice in numbers:
-        if name in CHOICES and choice not in CHOICES[name]:
-            raise UserError(f"{name} is {value!r}; {nearest(str(choice), CHOICES[name])}")
-    if any(isinstance(v, float) and not math.isfinite(v) for v in numbers):
+def _typed_tuple(name: str, value, field: Field) -> tuple:
+    words = bool(field.choices) or field.of_names
+    if words and all(isinstance(v, str) for v in value):
+        parts = [part.strip() for v in value for part in v.split(",")]  # the command line's a,b
+        return tuple(part for part in parts if part)
+    if words:
+        such = field.choices[:2] or ("label",)
+        raise UserError(f"{name} is {value!r}, expected a tuple of names such as {such!r}")
+    if all(type(v) is int for v in value):
+        return tuple(value)
+    raise UserError(
+        f"{name} is {value!r}, expected a tuple of whole numbers such as {field.default!r}"
+    )
+
+
+def _check_value(name: str, value, one, field: Field) -> None:
+    """Whether `one`, which is `value` or a part of it, lies within the field's limits."""
+    if field.choices and one not in field.choices:
+        raise UserError(f"{name} is {value!r}; {nearest(str(one), field.choices)}")
+    if isinstance(one, float) and not math.isfinite(one):
         raise UserError(f"{name} is {value!r}, expected a finite number")
-    if (name in POSITIVE or name in ("model.hidden", "model.channels")) and any(v <= 0 for v in numbers):
-        raise UserError(f"{name} is {value!r}, expected more than 0")
-    if name in NOT_NEGATIVE and value < 0:
-        raise UserError(f"{name} is {value!r}, expected 0 or more")
-    if name.endswith("seed") and value >= 2**31:
-        raise UserError(f"{name} is {value!r}, expected less than 2**31")
-    if name == "hypers.lr_final_fraction" and value > 1:
-        raise UserError(f"{name} is {value!r}, expected at most 1")
-    if name == "train.ema_decay" and value >= 1:
-        raise UserError(f"{name} is {value!r}, expected less than 1, such as 0.999")
+    limits = (
+        (field.above, lambda limit: one > limit, "more than"),
+        (field.least, lambda limit: one >= limit, "at least"),
+        (field.below, lambda limit: one < limit, "less than"),
+        (field.most, lambda limit: one <= limit, "at most"),
+    )
+    for limit, holds, words in limits:
+        if limit is not None and not holds(limit):
+            shown = str(limit) if isinstance(limit, int) else f"{limit:g}"
+            expected = f"{shown} or more" if words == "at least" else f"{words} {shown}"
+            raise UserError(f"{name} is {value!r}, expected {expected}")

@@ -1,8 +1,9 @@
-"""Decoded arrays as memory-mapped files: made once, opened in milliseconds ever after.
+"""Decoded arrays as memory-mapped files: written once, then opened in milliseconds.
 
-An entry is the folder `<root>/data/<key>/` with one .npy file per array and a meta.json that describes them.
-It is written under a temporary name and renamed, so it is either whole or absent, also after a kill and when
-several processes build it at the same time. What is larger than memory is written a block of examples at a time.
+An entry is the folder `<root>/data/<key>/` with one .npy file per array and a meta.json that
+describes them. It is written under a temporary name and renamed: it is whole or absent, even after
+a kill, and when several processes build it at the same time. Data larger than memory is written a
+block of examples at a time.
 """
 
 import json
@@ -22,31 +23,41 @@ from absl import logging
 from vae_jax.data.arrays import Arrays
 from vae_jax.errors import UserError
 
-_CRC_MAX_BYTES = 1 << 28  # contents are verified up to this size; above it, reading them would delay the start
+# Contents are verified up to this size: reading larger ones would delay the start.
+_CRC_MAX_BYTES = 1 << 28
 _STALE_SECONDS = 86_400  # temporary folders this old were left behind by a kill
 
 
 def root(cache_dir: str | os.PathLike | None = None) -> Path:
     """`cache_dir`, or $VAE_JAX_CACHE, or $XDG_CACHE_HOME/vae_jax, or ~/.cache/vae_jax."""
-    if folder := cache_dir or os.environ.get("VAE_JAX_CACHE"):
+    folder = cache_dir or os.environ.get("VAE_JAX_CACHE")
+    if folder:
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "vae_jax"
 
 
 def cached(root: Path, key: str, build: Callable[[], Arrays]) -> Arrays:
-    """The arrays of entry `key`, built and written first where they are missing or damaged."""
+    """The arrays of entry `key`, built and written first where they are missing or damaged.
+
+    Args:
+      root: the folder of the cache.
+      key: the name of the entry.
+      build: () -> the arrays.
+    """
     found = read(root, key)
     return write(root, key, build()) if found is None else found
 
 
 def read(root: Path, key: str) -> Arrays | None:
-    """The memory-mapped arrays of entry `key`; None when missing or damaged (then it warns)."""
+    """The memory-mapped arrays of entry `key`; None where it is missing, or damaged (a warning)."""
     folder = root / "data" / key
     if not folder.exists():
         return None
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        return {name: _open(folder / f"{name}.npy", entry) for name, entry in meta["arrays"].items()}
+        return {
+            name: _open(folder / f"{name}.npy", entry) for name, entry in meta["arrays"].items()
+        }
     except Exception as error:  # damaged files raise nearly anything
         logging.warning("The decoded data in %s is damaged (%s): it is built again.", folder, error)
         _discard(folder)
@@ -54,35 +65,48 @@ def read(root: Path, key: str) -> Arrays | None:
 
 
 def streamed(root: Path, key: str, blocks: Callable[[], Iterable[Arrays]]) -> Arrays:
-    """Like `cached`, in constant memory: each block holds the next examples of some or all arrays of the entry.
+    """Like `cached`, in constant memory.
+
+    Args:
+      root: the folder of the cache.
+      key: the name of the entry.
+      blocks: () -> blocks of the next examples of some or all arrays of the entry.
 
     Raises:
-      UserError: the cache cannot be written; nothing of it is kept.
+      UserError: the cache cannot be written; nothing of the entry is kept.
     """
-    if (found := read(root, key)) is not None:
+    found = read(root, key)
+    if found is not None:
         return found
     folder = root / "data" / key
     try:
         _store(folder, blocks())
     except OSError as error:
         raise UserError(
-            f"decoded data cannot be written to {folder.parent} ({error.strerror or error}): set $VAE_JAX_CACHE to a "
-            "folder that can be written and has room for it"
+            f"decoded data cannot be written to {folder.parent} ({error.strerror or error}): set "
+            "$VAE_JAX_CACHE to a folder that can be written and has room for it"
         ) from error
-    if (found := read(root, key)) is None:
-        raise UserError(f"the decoded data in {folder} was damaged while it was written: run the same command again")
+    found = read(root, key)
+    if found is None:
+        raise UserError(
+            f"the decoded data in {folder} was damaged while it was written: run the same command "
+            "again"
+        )
     return found
 
 
 def write(root: Path, key: str, arrays: Arrays) -> Arrays:
-    """Writes entry `key` and opens it; where that is impossible it warns and returns `arrays` themselves."""
+    """The arrays of entry `key`, written and opened; `arrays` themselves where they cannot be.
+
+    The latter is a warning.
+    """
     folder = root / "data" / key
     try:
         _store(folder, [arrays])
     except OSError as error:
         logging.warning(
-            "Decoded data cannot be kept in %s (%s): it stays in memory and is decoded anew next time. "
-            "Set $VAE_JAX_CACHE to a folder that can be written.",
+            "Decoded data cannot be kept in %s (%s): it stays in memory and is decoded anew next "
+            "time. Set $VAE_JAX_CACHE to a folder that can be written.",
             folder.parent,
             error,
         )
@@ -92,10 +116,12 @@ def write(root: Path, key: str, arrays: Arrays) -> Arrays:
 
 
 def _store(folder: Path, blocks: Iterable[Arrays]) -> None:
+    """Writes an entry, a block of examples at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder.parent)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as tmp:
-        new = Path(tmp) / "new"  # a folder of its own, since a TemporaryDirectory is closed to other users
+        # A folder inside it, since a TemporaryDirectory is closed to other users.
+        new = Path(tmp) / "new"
         new.mkdir()
         files: dict[str, _GrowingFile] = {}
         try:
@@ -113,15 +139,18 @@ def _store(folder: Path, blocks: Iterable[Arrays]) -> None:
 
 
 class _GrowingFile:
-    """An .npy file that blocks of rows like `x` are appended to."""
+    """An .npy file that blocks of rows like those of `x` are appended to."""
 
     def __init__(self, path: Path, x: np.ndarray):
-        self.row, self.dtype, self.num, self.crc = x.shape[1:], x.dtype, 0, 0
+        self.row = x.shape[1:]
+        self.dtype = x.dtype
+        self.num = 0
+        self.crc: int | None = 0
         self.file = path.open("w+b")
         self._write_header()
 
     def _write_header(self) -> None:
-        """NumPy leaves room in it for any number of rows, so that it can be written again in place."""
+        """Writes it in place, again and again: NumPy leaves room in it for any number of rows."""
         self.file.seek(0)
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.num, *self.row)}
         np.lib.format.write_array_header_1_0(self.file, header)
@@ -137,17 +166,23 @@ class _GrowingFile:
     def describe(self) -> dict:
         self._write_header()
         size = self.file.seek(0, os.SEEK_END)
-        return {"shape": (self.num, *self.row), "dtype": self.dtype.str, "bytes": size, "crc32": self.crc}
+        return {
+            "shape": (self.num, *self.row),
+            "dtype": self.dtype.str,
+            "bytes": size,
+            "crc32": self.crc,
+        }
 
     def close(self) -> None:
         self.file.close()
 
 
 def _install(new: Path, folder: Path) -> None:
+    """Moves a finished entry to its place, unless another process was faster."""
     try:
         new.rename(folder)
     except OSError:
-        if not folder.exists():  # it does when another process was faster: then its entry serves as well
+        if not folder.exists():
             raise
 
 
@@ -155,7 +190,8 @@ def _open(path: Path, entry: dict) -> np.ndarray:
     if path.stat().st_size != entry["bytes"]:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {entry['bytes']}")
     x = np.lib.format.open_memmap(path, mode="r")
-    if (list(x.shape), x.dtype.str) != (entry["shape"], entry["dtype"]) or _crc32(x, len(x)) != entry["crc32"]:
+    as_described = [list(x.shape), x.dtype.str] == [entry["shape"], entry["dtype"]]
+    if not as_described or _crc32(x, len(x)) != entry["crc32"]:
         raise ValueError(f"the contents of {path.name} have changed")
     return x
 
@@ -163,16 +199,19 @@ def _open(path: Path, entry: dict) -> np.ndarray:
 def _crc32(x: np.ndarray, num: int, before: int | None = 0) -> int | None:
     """The checksum of rows that end with x, `num` in all; None where they are too many."""
     num_bytes = num * x.dtype.itemsize * math.prod(x.shape[1:])
-    return zlib.crc32(x.reshape(-1).view(np.uint8), before) if num_bytes <= _CRC_MAX_BYTES else None
+    if before is None or num_bytes > _CRC_MAX_BYTES:
+        return None
+    return zlib.crc32(x.reshape(-1).view(np.uint8).data, before)
 
 
 def _discard(folder: Path) -> None:
-    """Removes an entry; the rename comes first, so that no other process sees half of it."""
+    """Removes an entry: it is renamed first, so that no other process sees a part of it."""
     with suppress(OSError), tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder.parent) as tmp:
         folder.rename(Path(tmp) / "old")
 
 
 def _remove_stale(parent: Path) -> None:
+    """Removes temporary folders that were left behind."""
     for tmp in parent.glob(".tmp-*"):
         with suppress(OSError):
             if time.time() - tmp.stat().st_mtime > _STALE_SECONDS:

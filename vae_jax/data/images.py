@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,20 +16,32 @@ from vae_jax.data import cache
 from vae_jax.data.arrays import Arrays
 from vae_jax.errors import UserError
 
-_BLOCK_BYTES, _BLOCK_IMAGES = 1 << 25, 1024  # decoded together
+_BLOCK_BYTES = 1 << 25  # decoded together, at most
+_BLOCK_IMAGES = 1024  # likewise
 _QUIET_SECONDS = 2  # decoding that takes longer shows its progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Fit(NamedTuple):
-    """What is done to an image: first the crop, then the resize."""
+    """What is done to an image: first the crop, then the resize.
 
+    The crop "center" is the largest centred part of the aspect ratio of `resize`, "none" the whole
+    image, "<height>x<width>" a centred part of so many pixels.
+    """
+
+    # Its repr is in the names of cache entries.
     resize: tuple[int, ...]  # (height, width), or ()
     crop: str  # "center" | "none" | "<height>x<width>"
 
     @property
     def cropped(self) -> tuple[int, int] | None:
         """The (height, width) in pixels that crop names, or None."""
-        return tuple(map(int, self.crop.split("x"))) if self.crop not in ("center", "none") else None
+        if self.crop in ("center", "none"):
+            return None
+        height, width = self.crop.split("x")
+        return int(height), int(width)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -38,7 +50,7 @@ class Fit(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """What tells it apart in the name of a cache entry."""
+        """Its part of the name of a cache entry."""
         return f"{'x'.join(map(str, self.resize)) or 'asis'}-{self.crop}"
 
     def describe(self) -> str:
@@ -52,18 +64,25 @@ class Fit(NamedTuple):
 
 
 def make_fit(resize: tuple[int, ...], crop: str) -> Fit:
-    """The Fit of data.resize and data.crop, checked."""
+    """The Fit of data.resize and data.crop.
+
+    Raises:
+      UserError: they are not as `Fit` says.
+    """
     if len(resize) not in (0, 2) or any(side < 1 for side in resize):
-        raise UserError(f"data.resize is {tuple(resize)}, expected (height, width) in pixels, or () for none")
+        raise UserError(
+            f"data.resize is {tuple(resize)}, expected (height, width) in pixels, or () for none"
+        )
     if crop not in ("center", "none") and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", crop):
         raise UserError(
-            f'data.crop is {crop!r}, expected "center", "none" or a size such as "148x148" (height x width)'
+            f'data.crop is {crop!r}, expected "center", "none" or a size such as "148x148" '
+            "(height x width)"
         )
     return Fit(tuple(resize), crop)
 
 
 def fitted(image, fit: Fit):
-    """A PIL image (L or RGB), cropped and resized.
+    """A PIL image (L or RGB), cropped and then resized (bilinear, antialiased).
 
     Raises:
       UserError: it is smaller than the crop.
@@ -73,7 +92,10 @@ def fitted(image, fit: Fit):
     width, height = image.size
     h, w = fit.cropped or (height, width)
     if h > height or w > width:
-        raise UserError(f"data.crop is {fit.crop}, but an image has only {height}x{width} pixels (height x width)")
+        raise UserError(
+            f"data.crop is {fit.crop}, but an image has only {height}x{width} pixels "
+            "(height x width)"
+        )
     if fit.resize and fit.crop == "center":
         scale = min(height / fit.resize[0], width / fit.resize[1])
         h, w = (max(1, round(side * scale)) for side in fit.resize)
@@ -81,7 +103,9 @@ def fitted(image, fit: Fit):
     if (h, w) != (height, width):
         image = image.crop((left, top, left + w, top + h))
     # Cropped first: resize(box=...) would let in what lies beside the box.
-    return image.resize(fit.resize[::-1], Resampling.BILINEAR) if fit.resize and (h, w) != fit.resize else image
+    if fit.resize and (h, w) != fit.resize:
+        image = image.resize(fit.resize[::-1], Resampling.BILINEAR)
+    return image
 
 
 def is_gray(image) -> bool:
@@ -90,22 +114,33 @@ def is_gray(image) -> bool:
 
 
 def orientation(image) -> int:
-    """The EXIF orientation, 1 to 8, of a PIL image that has not been loaded; 1 is upright, from 5 on it lies."""
+    """The EXIF orientation of a PIL image that has not been loaded, 1 to 8.
+
+    1 is upright; from 5 on height and width are exchanged.
+    """
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # it could only follow the pixels, which would have to be decoded to look
+        return 1  # EXIF data after the pixels would be found only by decoding them
     try:
         return image.getexif().get(0x0112, 1)
-    except Exception:  # damaged EXIF data, of which the pixels know nothing
+    except Exception:  # EXIF data may be damaged where the pixels are not
         return 1
 
 
 def decoded(source: Path | bytes, fit: Fit, gray: bool, binary: bool = False) -> np.ndarray:
     """The first frame of an encoded image: uint8 [H, W, 1] or [H, W, 3].
 
-    Turned as its EXIF orientation says, put on white where it is transparent, 16 bits of gray reduced to 8. Values of
-    `binary` images, 0 and 1, become 0 and 255 before they are resized.
+    It is turned as its EXIF orientation says, put on white where it is transparent, and reduced
+    from 16 bits of gray to 8.
 
-    Raises: whatever PIL raises where it is broken.
+    Args:
+      source: a file, or its contents.
+      fit: the crop and the size.
+      gray: whether the result has one channel.
+      binary: whether the values are 0 and 1, which become 0 and 255 before the image is resized.
+
+    Raises:
+      UserError: it is smaller than the crop.
+      Exception: nearly any, where it is broken.
     """
     from PIL import Image, ImageOps
 
@@ -119,7 +154,8 @@ def decoded(source: Path | bytes, fit: Fit, gray: bool, binary: bool = False) ->
             image = Image.fromarray(_eight_bits(np.asarray(image)))
         elif "A" in image.mode or "transparency" in image.info:
             image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image).convert("RGB")
         image = image.convert("L" if gray else "RGB")
         if binary:
             image = Image.fromarray(_full_scale(np.asarray(image)))
@@ -128,39 +164,61 @@ def decoded(source: Path | bytes, fit: Fit, gray: bool, binary: bool = False) ->
 
 
 def _eight_bits(x: np.ndarray) -> np.ndarray:
+    """16 bits of gray, 0..65535, as uint8."""
     if x.min() < 0 or x.max() > 65535:
         raise ValueError("its pixels have more than 16 bits")
     return np.round(x / 257).astype(np.uint8)
 
 
 def _full_scale(x: np.ndarray) -> np.ndarray:
+    """0 and 1 (or 255) as 0 and 255, uint8."""
     if not ((x <= 1) | (x == 255)).all():
         raise ValueError("an image has other values than 0 and 1")
     return (x > 0) * np.uint8(255)
 
 
-def in_threads(what: str, function: Callable, blocks: Iterable[list], total: int) -> Iterator[list]:
-    """[function(item) for each item of a block], block by block; shows progress when it takes long."""
+def in_threads(
+    what: str, function: Callable[[Item], Result], blocks: Iterable[Iterable[Item]], total: int
+) -> Iterator[list[Result]]:
+    """Yields [function(item) for each item] of each block; shows progress when it takes long.
+
+    Args:
+      what: the words before the progress.
+      function: called in one thread for each core.
+      blocks: of items, one block in memory at a time.
+      total: the number of all items.
+    """
     from tqdm import tqdm
 
     often = 0.1 if sys.stderr.isatty() else 30
-    num = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    progress = tqdm(total=total, desc=what, unit="image", delay=_QUIET_SECONDS, mininterval=often, leave=False)
-    with progress, ThreadPoolExecutor(num, thread_name_prefix="vae_jax-images") as pool:
+    num_cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        num_cores = len(os.sched_getaffinity(0))
+    progress = tqdm(
+        total=total, desc=what, unit="image", delay=_QUIET_SECONDS, mininterval=often, leave=False
+    )
+    with progress, ThreadPoolExecutor(num_cores, thread_name_prefix="vae_jax-images") as pool:
         for block in blocks:
             results = list(pool.map(function, block))
             progress.update(len(results))
             yield results
 
 
-def blocks_of(items, shape: tuple[int, ...] = ()) -> list:
-    """`items` in slices whose images, of that shape, can be held in memory together."""
+def blocks_of(items: Any, shape: tuple[int, ...] = ()) -> list[Any]:
+    """A sequence or array in slices whose images, of that `shape`, fit into memory together."""
     size = int(min(_BLOCK_IMAGES, max(1, _BLOCK_BYTES // math.prod(shape))))
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def fit_arrays(what: str, root: Path, key: str, arrays: Arrays, fit: Fit) -> Arrays:
-    """The arrays of entry `key` with their images cropped and resized, each channel by itself; kept in the cache.
+    """The arrays with their images cropped and resized, channel by channel; kept in the cache.
+
+    Args:
+      what: the data, for error messages.
+      root: the folder of the cache.
+      key: the entry of `arrays` in the cache.
+      arrays: see `arrays.Arrays`.
+      fit: the crop and the size; where they change nothing, the result is `arrays`.
 
     Raises:
       UserError: they are not uint8 images, or smaller than the crop.
@@ -170,20 +228,24 @@ def fit_arrays(what: str, root: Path, key: str, arrays: Arrays, fit: Fit) -> Arr
         return arrays
     if x.ndim != 4 or x.dtype != np.uint8:
         raise UserError(
-            f"data.resize and data.crop are for uint8 images, but the examples of {what} are {x.dtype} {x.shape[1:]}: "
-            'resize them yourself, or set data.resize to () and data.crop to "center"'
+            f"data.resize and data.crop are for uint8 images, but the examples of {what} are "
+            f"{x.dtype} {x.shape[1:]}: resize them yourself, or set data.resize to () and "
+            'data.crop to "center"'
         )
 
     def blocks() -> Iterable[Arrays]:
         for name, old in arrays.items():
             for part in blocks_of(old, x.shape[1:]):
-                yield {name: np.stack([_fitted_array(image, fit) for image in part]) if part.ndim == 4 else part}
+                if old.ndim == 4:
+                    part = np.stack([_fitted_array(image, fit) for image in part])
+                yield {name: part}
 
     return cache.streamed(root, f"{key}-{fit.tag}", blocks)
 
 
 def _fitted_array(x: np.ndarray, fit: Fit) -> np.ndarray:
+    """x [H, W, C], cropped and resized."""
     from PIL import Image
 
-    channels = [np.asarray(fitted(Image.fromarray(np.ascontiguousarray(x[..., c])), fit)) for c in range(x.shape[-1])]
-    return np.stack(channels, axis=-1)
+    channels = [Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(x, -1, 0)]
+    return np.stack([np.asarray(fitted(channel, fit)) for channel in channels], axis=-1)

@@ -1,7 +1,7 @@
-"""Reading MNIST and its likes: a copy prepared by TFDS, or the official IDX files (given, downloaded or fetched).
+"""MNIST and datasets of its form, from a copy that TFDS has prepared or the official IDX files.
 
-Either way the arrays are the same and in the official order. EMNIST's images, which lie on their side in its files,
-stand upright.
+The arrays are the same from both, in the official order. EMNIST's images, which are transposed in
+its files, stand upright.
 """
 
 import gzip
@@ -33,15 +33,17 @@ class File(NamedTuple):
 
 
 class Family(NamedTuple):
-    """Where the files of a data set are, and which they are."""
+    """Where the official files of a dataset, or of several, are, and which they are."""
 
     url: str
     files: tuple[File, ...]
+    transposed: bool = False  # images in the files, as Cohen et al. 2017 wrote them from MATLAB
 
 
 def _four(url: str, *files: tuple[int, str]) -> Family:
     names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    return Family(url, tuple(File(f"{name}-ubyte.gz", *file) for name, file in zip(names, files, strict=True)))
+    named = zip(names, files, strict=True)
+    return Family(url, tuple(File(f"{name}-ubyte.gz", *file) for name, file in named))
 
 
 FAMILIES = {
@@ -68,11 +70,17 @@ FAMILIES = {
     ),
     "emnist": Family(
         "https://biometrics.nist.gov/cs_links/EMNIST/",
-        (File("gzip.zip", 561753746, "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"),),
+        (
+            File(
+                "gzip.zip",
+                561753746,
+                "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e",
+            ),
+        ),
+        transposed=True,
     ),
 }
-_EMNIST = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")
-NAMES = ("mnist", "fashion_mnist", "kmnist", *(f"emnist/{part}" for part in _EMNIST))
+EMNIST = ("balanced", "byclass", "bymerge", "digits", "letters", "mnist")  # its parts
 # The SHA-256 of MNIST's pixels in the official order.
 _MNIST_PIXELS = {
     "train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -81,7 +89,11 @@ _MNIST_PIXELS = {
 
 
 def read_prepared(name: str, data_dir: str) -> Arrays:
-    """A member of NAMES from the TFDS copy in `data_dir`, else in $TFDS_DATA_DIR or TFDS's default folder.
+    """x_train, y_train, x_test and y_test of a dataset, from a copy that TFDS has prepared.
+
+    Args:
+      name: a key of FAMILIES, or "emnist/<part>".
+      data_dir: where the copy is, see `prepared.find`.
 
     Raises:
       Unavailable: there is none, or it cannot be read.
@@ -91,48 +103,73 @@ def read_prepared(name: str, data_dir: str) -> Arrays:
         parts = {split: _read_records(name, copy, split) for split in ("train", "test")}
     except Exception as error:  # TFDS and its readers raise nearly anything
         raise prepared.unreadable(name, copy, error) from error
-    return {f"{kind}_{split}": a for split, xy in parts.items() for kind, a in zip("xy", xy, strict=True)}
+    arrays = {}
+    for split, (x, y) in parts.items():
+        arrays[f"x_{split}"] = x
+        arrays[f"y_{split}"] = y
+    return arrays
 
 
 def _read_records(name: str, copy: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     from PIL.PngImagePlugin import PngImageFile
 
     records = prepared.records(copy, split)
-    num, pixels, labels = len(records), bytearray(), []
+    num = len(records)
+    pixels = bytearray()
+    labels = []
     for start in range(0, num, 10_000):
         for example in records.__getitems__(range(start, min(start + 10_000, num))):
             pixels += PngImageFile(io.BytesIO(example["image"])).tobytes()
             labels.append(example["label"])
-    x, y = np.frombuffer(pixels, np.uint8).reshape(num, 28, 28, 1), np.array(labels, np.int32)
-    # TFDS stores the examples sorted by a salted hash of their number: undo that.
-    hashes = [hashlib.md5(f"{split}{i}".encode(), usedforsecurity=False).digest() for i in range(num)]
-    official = np.argsort(sorted(range(num), key=hashes.__getitem__))
-    x = x[official]
-    if name == "mnist" and hashlib.sha256(x).hexdigest() != _MNIST_PIXELS[split]:
+    official = _official_order(split, num)
+    x = np.frombuffer(pixels, np.uint8).reshape(num, 28, 28, 1)[official]
+    y = np.array(labels, np.int32)[official]
+    if name == "mnist" and hashlib.sha256(x.data).hexdigest() != _MNIST_PIXELS[split]:
         raise ValueError(f"its {split} split is not MNIST's")
-    return _upright(name, x), y[official]
+    return _upright(name, x), y
+
+
+def _official_order(split: str, num: int) -> np.ndarray:
+    """Where each example is in a split as TFDS writes it: sorted by a salted hash of its number."""
+
+    def salted(i: int) -> bytes:
+        return hashlib.md5(f"{split}{i}".encode(), usedforsecurity=False).digest()
+
+    return np.argsort(sorted(range(num), key=salted))
+
+
+def family_of(name: str) -> Family:
+    """The family of a dataset: `name` is a key of FAMILIES, or "emnist/<part>"."""
+    return FAMILIES[name.split("/")[0]]
 
 
 def _upright(name: str, x: np.ndarray) -> np.ndarray:
-    """EMNIST's files hold their images transposed (Cohen et al. 2017 wrote them from MATLAB)."""
-    return x.swapaxes(1, 2) if name.startswith("emnist/") else x
+    return x.swapaxes(1, 2) if family_of(name).transposed else x
 
 
 def read_official(name: str, manual_dir: str, downloads: Path, *, network: bool) -> Arrays:
-    """A member of NAMES from its official files: in `manual_dir` if given, else in `downloads`, else fetched there.
+    """x_train, y_train, x_test and y_test of a dataset, from its official files.
+
+    Args:
+      name: a key of FAMILIES, or "emnist/<part>".
+      manual_dir: where the files are; "": in `downloads`, else they are fetched there.
+      downloads: the folder of downloaded files; where it cannot be written, they are not kept.
+      network: whether they may be fetched.
 
     Raises:
       Unavailable: there are no files, and they cannot be fetched (or `network` is False).
       UserError: a file of manual_dir is damaged.
     """
-    family = FAMILIES[name.split("/")[0]]
+    family = family_of(name)
     if manual_dir:
         return _decode(name, _given(name, family, Path(manual_dir).expanduser()))
-    if files := _downloaded(family, downloads):
+    files = _downloaded(family, downloads)
+    if files:
         return _decode(name, files)
     if not network:
         raise Unavailable("the download host did not answer within the last hour")
-    if reason := offline(family):
+    reason = offline(family)
+    if reason:
         raise Unavailable(reason)
     if _is_writable(downloads):
         return _decode(name, _fetch(family, downloads))
@@ -141,30 +178,38 @@ def read_official(name: str, manual_dir: str, downloads: Path, *, network: bool)
 
 
 def _given(name: str, family: Family, folder: Path) -> dict[str, Path]:
+    """{name of an official file: its path} in a folder of the user's, verified."""
     for file in family.files:
         if not (folder / file.name).is_file():
             needs = ", ".join(f.name for f in family.files)
             raise Unavailable(f"there is no {file.name} in {folder}; {name} needs {needs}")
         if _sha256(folder / file.name) != file.sha256:
             raise UserError(
-                f"data.manual_dir: {folder / file.name} is damaged or not {name}'s (wrong SHA-256): get it again"
+                f"data.manual_dir: {folder / file.name} is damaged or not {name}'s "
+                "(wrong SHA-256): get it again"
             )
     return {file.name: folder / file.name for file in family.files}
 
 
 def _downloaded(family: Family, folder: Path) -> dict[str, Path] | None:
-    """The official files among those in `folder`, whatever their names; None unless all are there, intact."""
+    """{name of an official file: its path} in `folder`, where files may have any names.
+
+    None unless all are there and undamaged.
+    """
     sizes = {file.num_bytes for file in family.files}
     there = (path for path in folder.glob("*") if path.is_file() and path.stat().st_size in sizes)
     found = {_sha256(path): path for path in there}
-    return {f.name: found[f.sha256] for f in family.files} if found.keys() >= {f.sha256 for f in family.files} else None
+    if not found.keys() >= {file.sha256 for file in family.files}:
+        return None
+    return {file.name: found[file.sha256] for file in family.files}
 
 
 def _fetch(family: Family, folder: Path) -> dict[str, Path]:
+    """{name of an official file: its path} after downloading into `folder`, verified."""
     import tensorflow_datasets as tfds
 
     try:
-        # Forced: were the files there and intact, they would have been used; TFDS trusts them by their names.
+        # Forced: TFDS would take a file of the right name for undamaged.
         manager = tfds.download.DownloadManager(download_dir=folder, force_download=True)
         files = manager.download({file.name: family.url + file.name for file in family.files})
     except Exception as error:  # TFDS and its client raise nearly anything
@@ -178,19 +223,24 @@ def _fetch(family: Family, folder: Path) -> dict[str, Path]:
 def offline(family: Family) -> str:
     """Why the download host cannot be reached, "" when it answers; known within PROBE_SECONDS.
 
-    TFDS itself would retry for minutes. Asks with the client that TFDS uses, so that proxies and certificates
-    are treated alike, and in a thread, since neither a name look-up nor a proxy need keep to a time limit.
+    TFDS itself would retry for minutes. The request is made with the client that TFDS uses, so that
+    proxies and certificates are treated alike, and in a thread, since neither a name look-up nor a
+    proxy need keep to a time limit.
     """
     import requests
 
-    url, answer = family.url, []
+    url = family.url
+    answer = []
 
     def ask() -> None:
+        file = url + family.files[0].name
         try:
-            response = requests.head(url + family.files[0].name, timeout=PROBE_SECONDS, allow_redirects=True)
-            answer.append("" if response.ok else f"{url} answers {response.status_code} {response.reason}")
+            response = requests.head(file, timeout=PROBE_SECONDS, allow_redirects=True)
         except Exception as error:
             answer.append(f"{url} cannot be reached ({type(error).__name__})")
+            return
+        told = f"{url} answers {response.status_code} {response.reason}"
+        answer.append("" if response.ok else told)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -199,16 +249,25 @@ def offline(family: Family) -> str:
 
 
 def _decode(name: str, files: dict[str, Path]) -> Arrays:
-    family, _, part = name.partition("/")
+    """The arrays in official files {name: path}."""
     arrays = {}
-    for split, in_file in (("train", "train"), ("test", "test" if part else "t10k")):
-        for kind, inner, ndim in (("x", "images-idx3", 3), ("y", "labels-idx1", 1)):
-            if part:
-                values = _read_zipped(files["gzip.zip"], f"gzip/{family}-{part}-{in_file}-{inner}-ubyte.gz", ndim)
-            else:
-                values = read_idx(files[f"{in_file}-{inner}-ubyte.gz"], ndim)
-            arrays[f"{kind}_{split}"] = _upright(name, values[..., None]) if ndim == 3 else values.astype(np.int32)
+    for split in ("train", "test"):
+        x = _read_official(name, files, split, "images-idx3", 3)
+        y = _read_official(name, files, split, "labels-idx1", 1)
+        arrays[f"x_{split}"] = _upright(name, x[..., None])
+        arrays[f"y_{split}"] = y.astype(np.int32)
     return arrays
+
+
+def _read_official(
+    name: str, files: dict[str, Path], split: str, kind: str, ndim: int
+) -> np.ndarray:
+    family, _, part = name.partition("/")
+    if part:  # EMNIST's are in one archive
+        member = f"gzip/{family}-{part}-{split}-{kind}-ubyte.gz"
+        return _read_zipped(files["gzip.zip"], member, ndim)
+    prefix = {"train": "train", "test": "t10k"}[split]
+    return read_idx(files[f"{prefix}-{kind}-ubyte.gz"], ndim)
 
 
 def _read_zipped(path: Path, member: str, ndim: int) -> np.ndarray:
@@ -221,9 +280,10 @@ def _read_zipped(path: Path, member: str, ndim: int) -> np.ndarray:
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
-    """The array in a gzipped IDX file of unsigned bytes: magic (0, 0, 8, ndim), big-endian sizes, values.
+    """The array in a gzipped IDX file of unsigned bytes, uint8 with `ndim` axes.
 
-    Returns: uint8 with `ndim` axes.
+    The file has the bytes (0, 0, 8, ndim), the sizes as big-endian uint32, and the values.
+
     Raises:
       UserError: the file is damaged or of another kind.
     """
@@ -240,7 +300,9 @@ def _parse_idx(content: bytes, what: str, ndim: int) -> np.ndarray:
         raise UserError(f"{what} is not an IDX file of bytes with {ndim} axes: get it again")
     shape = tuple(np.frombuffer(data[4:start], ">u4").tolist())
     if len(data) - start != math.prod(shape):
-        raise UserError(f"{what} holds {len(data) - start} values, but its header says {shape}: get it again")
+        raise UserError(
+            f"{what} holds {len(data) - start} values, but its header says {shape}: get it again"
+        )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 

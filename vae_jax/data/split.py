@@ -1,35 +1,82 @@
-"""Datasets and their splits: row numbers over shared arrays, so that holding examples out copies nothing."""
+"""Datasets and their splits: row numbers of shared arrays, so that nothing is copied."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vae_jax.data import arrays
+from vae_jax.data.kinds import kind_of
 from vae_jax.errors import UserError
+from vae_jax.types import Example
 
-# Which rows are held out is fixed forever and does not depend on data.seed: runs stay comparable.
+# Never to be changed, and no field: all runs hold out the same rows, so they stay comparable.
 _HELD_OUT_SEED = (20131220, 13126114, 1)
+_PARTS = ("train", "valid", "test")
+
+
+# Which examples of a split, 0 <= i < num: an index, a slice or an array.
+Positions = int | slice | list[int] | np.ndarray
 
 
 class Split(NamedTuple):
-    """The examples x[rows] and their labels."""
+    """The examples x[rows], what is observed of them, and their labels."""
 
     x: np.ndarray  # uint8 or float32 [n_total, H, W, C] or [n_total, D], usually memory-mapped
-    label: np.ndarray | None  # int32 [n_total]
+    columns: dict[str, np.ndarray]  # labels, int32 or float32 [n_total]; the first is the default
     rows: np.ndarray  # int64 [n], ascending
+    observed: np.ndarray | None = None  # bool, the shape of x; None: all values are observed
+    condition: tuple[str, ...] = ()  # the labels that the model is given beside x
 
     @property
     def num(self) -> int:
         """The number of examples."""
         return len(self.rows)
 
-    def take(self, i) -> np.ndarray:
-        """Examples i (an index, a slice or an array of indices, 0 <= i < num), read into memory."""
+    @property
+    def label(self) -> np.ndarray | None:
+        """The default labels of all rows [n_total]; None where there are none."""
+        return next(iter(self.columns.values()), None)
+
+    def condition_dtypes(self) -> tuple[tuple[str, str], ...]:
+        """(name, dtype) of the labels that the model is given."""
+        return tuple((name, str(self.columns[name].dtype)) for name in self.condition)
+
+    def take(self, i: Positions) -> np.ndarray:
+        """The values of examples i, in memory."""
         return np.asarray(self.x[self.rows[i]])
 
-    def labels(self, i) -> np.ndarray | None:
-        """Labels of examples i, int32; None when the dataset has none."""
-        return None if self.label is None else np.asarray(self.label[self.rows[i]])
+    def labels(self, i: Positions, name: str = "") -> np.ndarray | None:
+        """The labels `name` of examples i, "" for the default ones; None where there are none."""
+        column = self.columns[name] if name else self.label
+        return None if column is None else np.asarray(column[self.rows[i]])
+
+    def examples(self, i: Positions, x: np.ndarray | None = None) -> Example:
+        """The examples i as rows: x [n, D], the labels of `condition` [n], observed [n, D].
+
+        Args:
+          i: a slice or an array of positions.
+          x: their values, where they have been read already.
+        """
+        values: Any = self.take(i) if x is None else x
+        observed: Any = None
+        if self.observed is not None:
+            observed = np.asarray(self.observed[self.rows[i]]).reshape(len(values), -1)
+        condition: Any = {name: self.labels(i, name) for name in self.condition}
+        return Example(values.reshape(len(values), -1), condition or None, observed)
+
+    def blocks(
+        self, num_bytes: int = 1 << 25, positions: np.ndarray | None = None
+    ) -> Iterator[Example]:
+        """Yields the examples at `positions`, by default all, as rows.
+
+        A block has as many examples as `num_bytes` of x hold, at least one.
+        """
+        size = max(1, num_bytes // max(1, self.x[:1].nbytes))
+        num = self.num if positions is None else len(positions)
+        for start in range(0, num, size):
+            block = slice(start, start + size)
+            yield self.examples(block if positions is None else positions[block])
 
 
 class Dataset(NamedTuple):
@@ -41,7 +88,10 @@ class Dataset(NamedTuple):
     valid: Split
     test: Split
     preparation: str = ""  # what was done to the images: cropped, resized
-    label_names: tuple[str, ...] = ()  # of labels 0, 1, ..., where they are known
+    # {labels: the names of 0, 1, ...}, where they are known
+    class_names: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    value_names: tuple[str, ...] = ()  # of the values of a vector, where they are known
+    given_kind: str = ""  # a key of `kinds.KINDS`; "": that of the shape of an example
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -53,18 +103,51 @@ class Dataset(NamedTuple):
         """uint8 or float32."""
         return self.train.x.dtype
 
+    @property
+    def kind(self) -> str:
+        """The key of `kinds.KINDS`."""
+        return self.given_kind or kind_of(self.example_shape)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The names of the default labels 0, 1, ..., where they are known."""
+        return self.class_names.get(next(iter(self.train.columns), ""), ())
+
+    def conditioned(self, names: tuple[str, ...]) -> "Dataset":
+        """The dataset whose labels `names` are given to the model beside x.
+
+        Raises:
+          UserError: a split has no such labels.
+        """
+        splits = {part: getattr(self, part) for part in _PARTS}
+        for part, split in splits.items():
+            for name in names:
+                if name not in split.columns:
+                    there = ", ".join(split.columns) or "no labels"
+                    where = "" if part == "train" else f" in its {part} split"
+                    raise UserError(
+                        f"data.condition names {name!r}, but {self.name} has {there}{where}"
+                    )
+        return self._replace(**{p: s._replace(condition=names) for p, s in splits.items()})
+
 
 def shuffled(num: int, *seed: int) -> np.ndarray:
-    """The permutation of 0..num-1 that belongs to `seed` (integers >= 0), int64 [num].
+    """The permutation of 0, ..., num - 1 that belongs to `seed` (integers >= 0), int64 [num].
 
-    Sorts raw Philox bits: NumPy promises these bits across its versions, but not `Generator.permutation`.
+    It sorts raw Philox bits: NumPy promises these across its versions, but not
+    `Generator.permutation`.
     """
     bits = np.random.Philox(np.random.SeedSequence(seed)).random_raw(num)
     return np.argsort(bits, kind="stable")
 
 
 def interleaved(order: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """`order` (a permutation) rearranged so that every prefix holds the classes of `label` in proportion."""
+    """`order`, rearranged so that every prefix has the classes of `label` in proportion, int64 [n].
+
+    Args:
+      order: a permutation of 0, ..., n - 1.
+      label: the classes [n].
+    """
     by_class = order[np.argsort(label[order], kind="stable")]
     count = np.unique(label, return_counts=True)[1]
     rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
@@ -81,56 +164,124 @@ def from_arrays(
     num_valid: int,
     num_test: int = 0,
     source: str = "array",
+    observed: np.ndarray | tuple[np.ndarray, np.ndarray] | None = None,
+    labels: dict[str, Any] | None = None,
+    class_names: dict[str, tuple[str, ...]] | None = None,
+    columns: list[str] | None = None,
 ) -> Dataset:
     """A dataset made of arrays in memory.
 
     Args:
-      x_train, x_test: [N, H, W], [N, H, W, C] or [N, D]; uint8, float (becomes float32) or bool (0 or 255).
-      y_train, y_test: integer labels [N].
+      name: of the dataset, in outputs and error messages.
+      x_train, x_test: [N, H, W], [N, H, W, C] or [N, D]; uint8, float (becomes float32) or bool
+        (becomes 0 or 255).
+      y_train, y_test: integer labels [N], the column "label".
       num_valid: how many examples of x_train are held out for validation, at least 1.
-      num_test: how many are held out for testing; 0 when x_test is given, at least 1 when it is not.
+      num_test: how many are held out for testing; 0 with x_test, else at least 1.
+      source: where the arrays come from, for the record.
+      observed: bool, the shape of x_train; False where a value is missing, whatever x has there.
+        With x_test a pair (of x_train, of x_test).
+      labels: {name: integers or floats [N]}, further columns of labels; with x_test pairs. The
+        default labels are y_train, else the first of these.
+      class_names: {name: (name of label 0, of label 1, ...)}.
+      columns: the names of the values of vectors.
 
     Raises:
       UserError: an array or a number is not as described.
     """
-    checked = arrays.checked(name, x_train=x_train, x_test=x_test, y_train=y_train, y_test=y_test)
-    return assemble(name, source, checked, num_valid=num_valid, num_test=num_test)
+    x = {"train": x_train} if x_test is None else {"train": x_train, "test": x_test}
+    masks = {}
+    if observed is not None:
+        for part, mask in arrays.parts(name, "observed", observed, x).items():
+            masks[part] = arrays.mask(mask, x[part], f"{name}: observed")
+            x[part] = arrays.filled(x[part], masks[part])
+    data = arrays.checked(name, x["train"], x.get("test"), y_train, y_test)
+    for part, mask in masks.items():
+        data[f"observed_{part}"] = mask.reshape(data[f"x_{part}"].shape)
+    for label, values in (labels or {}).items():
+        if not label or (label == "label" and y_train is not None):
+            raise UserError(f"{name}: labels {label!r}: choose another name, y_train has 'label'")
+        what = f"{name}: labels {label!r}"
+        for part, column in arrays.parts(name, f"labels {label!r}", values, x).items():
+            data[f"{label}:{part}"] = arrays.column(column, len(data[f"x_{part}"]), what)
+    dataset = assemble(name, source, data, num_valid=num_valid, num_test=num_test)
+    if unknown := set(class_names or {}) - set(dataset.train.columns):
+        raise UserError(f"{name}: class_names of {min(unknown)!r}, but there are no such labels")
+    if columns is not None and dataset.example_shape != (len(columns),):
+        raise UserError(
+            f"{name}: {len(columns)} columns are named, but the shape of an example is "
+            f"{dataset.example_shape}"
+        )
+    return dataset._replace(class_names=dict(class_names or {}), value_names=tuple(columns or ()))
 
 
 def assemble(
-    name: str, source: str, data: arrays.Arrays, *, num_valid: int, num_test: int, stratify: bool = False
+    name: str,
+    source: str,
+    data: arrays.Arrays,
+    *,
+    num_valid: int,
+    num_test: int,
+    stratify: bool = False,
 ) -> Dataset:
-    """Splits checked arrays, but keeps x_valid and x_test whole where the data has them.
+    """The dataset of checked arrays; x_valid and x_test, where there are, are splits of their own.
 
     Test rows come first in the permutation, so num_valid does not change them.
+
+    Args:
+      name, source: see `Dataset`.
+      data: see `arrays.Arrays`.
+      num_valid, num_test: how many examples of x_train are held out.
+      stratify: whether all splits have the classes of y_train in proportion.
+
+    Raises:
+      UserError: so many cannot be held out.
     """
-    x, y = data["x_train"], data.get("y_train")
     own = {part: _whole(data, part) for part in ("valid", "test") if f"x_{part}" in data}
-    _check_counts(name, len(x), set(own), num_valid, num_test)
-    order = shuffled(len(x), *_HELD_OUT_SEED)
+    whole = _whole(data, "train")
+    _check_counts(name, whole.num, set(own), num_valid, num_test)
+    order = shuffled(whole.num, *_HELD_OUT_SEED)
     if stratify:
-        order = interleaved(order, y)
-    rows = dict(zip(("test", "valid", "train"), np.split(order, [num_test, num_test + num_valid]), strict=True))
-    splits = {part: Split(x, y, np.sort(chosen)) for part, chosen in rows.items()} | own
-    return Dataset(name, source, **splits)
+        order = interleaved(order, data["y_train"])
+    parts = np.split(order, [num_test, num_test + num_valid])
+    rows = dict(zip(("test", "valid", "train"), parts, strict=True))
+    splits = {part: whole._replace(rows=np.sort(chosen)) for part, chosen in rows.items()}
+    splits |= own
+    return Dataset(name, source, splits["train"], splits["valid"], splits["test"])
 
 
 def _whole(data: arrays.Arrays, part: str) -> Split:
+    """All examples of a part of the arrays."""
     x = data[f"x_{part}"]
-    return Split(x, data.get(f"y_{part}"), np.arange(len(x)))
+    columns = {}
+    if f"y_{part}" in data:
+        columns["label"] = data[f"y_{part}"]
+    for key, values in data.items():
+        label, _, of = key.rpartition(":")
+        if label and of == part:
+            columns[label] = values
+    return Split(x, columns, np.arange(len(x)), data.get(f"observed_{part}"))
 
 
 def _check_counts(name: str, num: int, own: set[str], num_valid: int, num_test: int) -> None:
     if num_valid < 1 and "valid" not in own:
-        raise UserError(f"data.num_valid must be at least 1, not {num_valid}: validation needs examples")
+        raise UserError(
+            f"data.num_valid must be at least 1, not {num_valid}: validation needs examples"
+        )
     if num_valid and "valid" in own:
-        raise UserError(f"data.num_valid must be 0, not {num_valid}: {name} has a validation split of its own")
+        raise UserError(
+            f"data.num_valid must be 0, not {num_valid}: {name} has a validation split of its own"
+        )
     if num_test < 0:
         raise UserError(f"data.num_test must not be negative, but is {num_test}")
     if num_test and "test" in own:
-        raise UserError(f"data.num_test must be 0, not {num_test}: {name} has a test split of its own")
+        raise UserError(
+            f"data.num_test must be 0, not {num_test}: {name} has a test split of its own"
+        )
     if not num_test and "test" not in own:
-        raise UserError(f"{name} has no test split: set data.num_test to how many examples to hold out for it")
+        raise UserError(
+            f"{name} has no test split: set data.num_test to how many examples to hold out for it"
+        )
     if num_valid + num_test >= num:
         extra = f" + data.num_test ({num_test})" if num_test else ""
         raise UserError(

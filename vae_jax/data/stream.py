@@ -1,48 +1,70 @@
 """The order of examples as a pure function of position, and its delivery to the training loop.
 
-Position p of the stream is example permutation(seed, p // n)[p % n]: batches straddle epochs, nothing is
-dropped, and resuming at any step needs no state.
+Position p of the stream is example permutation(seed, p // n)[p % n]: batches straddle epochs,
+nothing is dropped, and resuming at any step needs no state.
 """
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
+import jax
 import numpy as np
 
 from vae_jax.data import row_reader
 from vae_jax.data.split import Split, shuffled
 from vae_jax.errors import UserError
+from vae_jax.types import Example
+
+
+class Permutation(Protocol):
+    def __call__(self, num: int, *seed: int) -> np.ndarray:
+        """The permutation of 0, ..., num - 1 that belongs to `seed`."""
+        ...
 
 
 def order(
-    seed: int, num: int, start: int, count: int, member_seed: int | None = None, permutation: Callable | None = None
+    seed: int,
+    num: int,
+    start: int,
+    count: int,
+    member_seed: int | None = None,
+    permutation: Permutation | None = None,
 ) -> np.ndarray:
-    """The examples at positions start..start+count-1 of the stream over `num` examples, int64 [count].
+    """The examples at positions start, ..., start + count - 1 of the stream, int64 [count].
 
-    With `member_seed` the order is that member's own, else the one that all members share. `permutation` is
-    `_permutation`, or what remembers its results.
+    Args:
+      seed: config.data.seed.
+      num: of examples.
+      start, count: the positions.
+      member_seed: of a member that has an order of its own; None: the order that all share.
+      permutation: `_permutation`, or a function that caches its results.
 
     Raises:
       UserError: the seed is negative.
     """
     if seed < 0:
         raise UserError(f"data.seed must not be negative, but is {seed}")
-    permutation, stop = permutation or _permutation, start + count
+    permutation = permutation or _permutation
     words = () if member_seed is None else (member_seed + 1,)  # an absent word counts as 0
-    epochs = range(start // num, -(-stop // num))
-    parts = [permutation(num, seed, e, *words)[max(start - e * num, 0) : stop - e * num] for e in epochs]
-    return np.concatenate([np.empty(0, np.int64), *parts])
+    stop = start + count
+    parts = [np.empty(0, np.int64)]
+    for epoch in range(start // num, -(-stop // num)):
+        first = epoch * num
+        whole = permutation(num, seed, epoch, *words)
+        parts.append(whole[max(start - first, 0) : stop - first])
+    return np.concatenate(parts)
 
 
 def _permutation(num: int, *seed: int) -> np.ndarray:
     return shuffled(num, *seed).astype(np.int32 if num < 2**31 else np.int64)
 
 
-def store(split: Split) -> np.ndarray:
-    """The whole split in memory, one flat row per example: [n, D], contiguous, in the split's order."""
-    return np.ascontiguousarray(split.take(slice(None)).reshape(split.num, -1))
+def store(split: Split) -> Example:
+    """The whole split in memory, in its order, one row per example: x [n, D]."""
+    return jax.tree.map(np.ascontiguousarray, split.examples(slice(None)))
 
 
 def chunks(
@@ -53,23 +75,34 @@ def chunks(
     seed: int,
     resident: bool,
     member_seeds: Iterable[int] | None = None,
-) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
-    """Yields (rows, index) for each (start_step, end_step) of `bounds`; x of step t is rows[index[t]].
+) -> Iterator[tuple[Example | None, np.ndarray]]:
+    """Yields (rows, index int32 [T, B]) of T steps; the batch of step t is rows[index[t]].
 
-    Resident: rows is None, to be read as `store(split)`, and index, int32 [T, B], points into that. Otherwise
-    rows [T * B, D] are just the examples of this chunk, read by a background thread that is one chunk ahead,
-    and index counts them; errors of the thread come out here. The thread ends with the generator.
+    Where the data is resident, rows is None and stands for `store(split)`. Otherwise rows are the
+    T * B examples of these steps. A background thread reads them one chunk ahead; its errors are
+    raised here, and it ends with the generator.
 
-    With `member_seeds` [N] members have orders of their own: index is [T, N, B], and rows are [T * N * B, D].
+    Args:
+      split: the training set.
+      bounds: (first step, last step + 1) of each chunk.
+      batch_size: B.
+      seed: config.data.seed.
+      resident: whether the whole split is on the device.
+      member_seeds: [N], of members that have orders of their own: then index is [T, N, B], and rows
+        are T * N * B examples. None: all members share one order.
     """
     seeds = [None] if member_seeds is None else [int(s) for s in member_seeds]
-    # A batch may need the end of an epoch and the start of the next; more would fill the memory with large sets.
+    # A batch may need the end of an epoch and the start of the next. More permutations of a large
+    # dataset would fill the memory.
     permutation = functools.lru_cache(maxsize=2 * len(set(seeds)))(_permutation)
 
     def examples(bound: tuple[int, int]) -> np.ndarray:
-        start, count = bound[0] * batch_size, (bound[1] - bound[0]) * batch_size
-        orders = {s: order(seed, split.num, start, count, s, permutation) for s in set(seeds)}
-        index = np.stack([orders[s].reshape(-1, batch_size) for s in seeds], axis=1).astype(np.int32)
+        start, stop = (step * batch_size for step in bound)
+        orders = {
+            s: order(seed, split.num, start, stop - start, s, permutation) for s in set(seeds)
+        }
+        index = np.stack([orders[s].reshape(-1, batch_size) for s in seeds], axis=1)
+        index = index.astype(np.int32)
         return index[:, 0] if member_seeds is None else index
 
     if resident:
@@ -77,11 +110,16 @@ def chunks(
             yield None, examples(bound)
         return
 
-    def read(bound: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        i = examples(bound)
-        return rows_at(split.rows[i.ravel()]), np.arange(i.size, dtype=np.int32).reshape(i.shape)
+    def read(bound: tuple[int, int]) -> tuple[Example, np.ndarray]:
+        index = examples(bound)
+        positions = index.ravel()
+        rows = split.examples(positions, x=rows_at(split.rows[positions]))
+        return rows, np.arange(index.size, dtype=np.int32).reshape(index.shape)
 
-    with row_reader.open_rows(split.x) as rows_at, ThreadPoolExecutor(1, thread_name_prefix="vae_jax-data") as thread:
+    with (
+        row_reader.open_rows(split.x) as rows_at,
+        ThreadPoolExecutor(1, thread_name_prefix="vae_jax-data") as thread,
+    ):
         ahead = deque()
         for bound in bounds:
             ahead.append(thread.submit(read, bound))

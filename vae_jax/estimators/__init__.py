@@ -1,6 +1,6 @@
-"""Estimates beyond the evaluation's own bound: what `config.eval.estimators` names, for one member of a run.
+"""Estimates beyond the evaluation's own bound: what `config.eval.estimators` names, of one member.
 
-To add one: a function `Study -> Task` and an entry in ESTIMATORS; its name goes to the end of `rng.ESTIMATES`.
+To add one: a file that defines ESTIMATOR, and a line in ESTIMATORS. A user's own come in `parts=`.
 """
 
 from collections.abc import Callable
@@ -10,24 +10,62 @@ import numpy as np
 
 from vae_jax import rng as streams
 from vae_jax.data import Dataset
+from vae_jax.data.split import Split
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
-from vae_jax.estimators import ais, gaps, iwae, latents, probes, rate_distortion, samples
-from vae_jax.estimators.task import Study, perform
-from vae_jax.parallel import population
+from vae_jax.estimators import ais, bdmc, gaps, iwae, latents, probes, rate_distortion, samples
+from vae_jax.estimators.estimator import Estimator, Picture, Row
+from vae_jax.estimators.task import Study, Task, perform
 from vae_jax.run import Run
 from vae_jax.training.program import Program
 
-ESTIMATORS = {
-    "iwae": iwae.task,
-    "ais": ais.task,
-    "bdmc": ais.bidirectional,
-    "rate_distortion": rate_distortion.task,
-    "gaps": gaps.task,
-    "latents": latents.task,
-    "probes": probes.task,
-    "samples": samples.task,
+__all__ = [
+    "ESTIMATORS",
+    "Estimator",
+    "Picture",
+    "Row",
+    "Study",
+    "Task",
+    "check",
+    "estimate",
+    "properties",
+]
+
+ESTIMATORS: dict[str, Estimator] = {
+    "iwae": iwae.ESTIMATOR,
+    "ais": ais.ESTIMATOR,
+    "bdmc": bdmc.ESTIMATOR,
+    "rate_distortion": rate_distortion.ESTIMATOR,
+    "gaps": gaps.ESTIMATOR,
+    "latents": latents.ESTIMATOR,
+    "probes": probes.ESTIMATOR,
+    "samples": samples.ESTIMATOR,
 }
+OF_DATA = ("class labels",)  # of CAPABILITIES; the others are of the model
+
+
+def _alone(asked: dict[str, Estimator]) -> str:
+    """Which estimator is asked for without one that it is made from, or ""."""
+    for name, estimator in asked.items():
+        for other in estimator.after:
+            if other not in asked:
+                return f"eval.estimators: {name!r} is made from {other!r}, so name that, too"
+    return ""
+
+
+def _not_enough(section, dataset: Dataset, asked: dict[str, Estimator]) -> str:
+    """What is wrong with the number of examples, or ""."""
+    if min(section.bounds_examples, dataset.test.num) < 2:
+        return (
+            "eval.estimators need two test examples or more, or their errors are not known: "
+            f"eval.bounds_examples is {section.bounds_examples:,}, and {dataset.name} has "
+            f"{dataset.test.num:,}"
+        )
+    for estimator in asked.values():
+        wrong = estimator.enough(section, dataset) if estimator.enough else ""
+        if wrong:
+            return f"eval.estimators: {wrong}"
+    return ""
 
 
 def check(program: Program, dataset: Dataset) -> None:
@@ -36,77 +74,79 @@ def check(program: Program, dataset: Dataset) -> None:
     Raises:
       UserError: one does not; it names those that fit.
     """
-    asked = program.config.eval.estimators
+    section, known = program.config.eval, program.catalogue.parts["estimator"]
+    asked = {name: known[name] for name in section.estimators}
     if not asked:
         return
+    wrong = _alone(asked) or _not_enough(section, dataset, asked)
+    if wrong:
+        raise UserError(wrong)
     given = properties(program, dataset)
-    num = min(program.config.eval.bounds_examples, dataset.test.num)
-    if num < 2:
-        raise UserError(
-            f"eval.estimators need two test examples or more, or their errors are not known: eval.bounds_examples is "
-            f"{program.config.eval.bounds_examples:,}, and {dataset.name} has {dataset.test.num:,}"
-        )
-    num = min(program.config.eval.feature_examples, dataset.train.num, dataset.test.num)
-    if "samples" in asked and num <= samples.NEIGHBOURS:
-        raise UserError(
-            f"eval.estimators: 'samples' looks at {samples.NEIGHBOURS} nearest neighbours, so it needs more than the "
-            f"{num} examples that eval.feature_examples, train and test allow"
-        )
-    annealed = ("ais", "bdmc") if program.config.eval.ais_initial == "prior" else ()  # from there
-    needs = {
-        "a density log p(x, z)": ("iwae", "ais", "bdmc", "rate_distortion", "gaps"),
-        "a prior density log p(z)": ("rate_distortion", *annealed),
-        "the prior N(0, I)": ("latents",),
-        "a prior to sample from": ("bdmc", "rate_distortion", "samples", *annealed),
-        "a density log q(z|x)": () if annealed else ("ais", "bdmc"),
-        "a diagonal Gaussian q(z|x)": ("gaps", "latents"),
-        "a code, the mean of q(z|x)": ("probes",),
-        "labels": ("probes", "samples"),
+    missing = {
+        name: [need for need in estimator.needs(section) if not given.get(need)]
+        for name, estimator in known.items()
     }
-    fit = [name for name in ESTIMATORS if all(given[need] for need, names in needs.items() if name in names)]
+    fit = [name for name in known if not missing[name]]
     for name in asked:
-        for need, names in needs.items():
-            if name in names and not given[need]:
-                who = dataset.name if need == "labels" else "this model"
-                there = f"what fits is {', '.join(fit)}" if fit else "no estimator fits"
-                raise UserError(f"eval.estimators: {name!r} needs {need}, which {who} does not have; {there}")
+        if missing[name]:
+            need = missing[name][0]
+            label = f"{section.label!r} of " if section.label else ""
+            who = f"{label}{dataset.name}" if need in OF_DATA else "this model"
+            there = f"what fits is {', '.join(fit)}" if fit else "no estimator fits"
+            raise UserError(
+                f"eval.estimators: {name!r} needs {need}, which {who} does not have; {there}"
+            )
 
 
 def properties(program: Program, dataset: Dataset) -> dict[str, bool]:
-    """What an estimator may need, and whether it is there."""
-    alone = program.alone(program.changes[0])  # as wide as its own latent dimension
-    model, hypers = alone.model, population.member(alone.hypers, 0)
-    params, x = model.init(jax.random.key(0), hypers), np.zeros(np.prod(program.example_shape), np.float32)
-    posterior = jax.eval_shape(model.encode, params, x, hypers)
+    """Which of the CAPABILITIES the model and the data have."""
+    model, posterior = program.model, program.draw_like.posterior
     return {
         "a density log p(x, z)": model.log_joint is not None,
         "a prior density log p(z)": model.log_prior is not None,
-        "the prior N(0, I)": latents.is_standard_normal(model, params, hypers),
+        "the prior N(0, I)": model.standard_normal,
         "a prior to sample from": model.sample_prior is not None,
         "a density log q(z|x)": model.log_q is not None,
         "a diagonal Gaussian q(z|x)": isinstance(posterior, Gaussian),
         "a code, the mean of q(z|x)": getattr(getattr(posterior, "mean", None), "ndim", 0) == 1,
-        "labels": all(split.label is not None for split in (dataset.train, dataset.valid, dataset.test)),
+        "class labels": all(
+            _has_classes(split, program.config.eval.label)
+            for split in (dataset.train, dataset.valid, dataset.test)
+        ),
     }
 
 
-def estimate(run: Run, dataset: Dataset, stop: Callable = lambda: None) -> dict:
-    """What results.json says under `evaluation` of the member that `run` is: {"examples": ..., name: numbers}.
+def _has_classes(split: Split, name: str) -> bool:
+    """Whether the labels `name`, by default the first ones, are whole numbers."""
+    column = split.columns.get(name) if name else split.label
+    return column is not None and np.issubdtype(column.dtype, np.integer)
+
+
+def estimate(run: Run, dataset: Dataset, stop: Callable[[], None] = lambda: None) -> dict:
+    """The numbers of the run's member in `evaluation` of results.json: {name: numbers}, beside the
+    seed and the test examples that were chosen.
 
     Args:
       stop: called between pieces of work; may raise, and what was done before is kept.
     """
-    settings, num = run.config.eval, dataset.test.num
-    chosen = jax.random.permutation(streams.of_examples(settings.seed), num)[: settings.bounds_examples]
-    study = Study(run, dataset, np.sort(np.asarray(chosen)), stop)
-    tasks = [ESTIMATORS[name](study) for name in ESTIMATORS if name in settings.estimators]  # "ais" before "gaps"
-    found = perform(study, tasks)
-    numbers = {task.name: _finite(task.summarize(found[task.name], found)) for task in tasks}
-    return {"seed": settings.seed, "examples": study.positions.tolist()} | numbers
+    section, known = run.config.eval, run.catalogue.parts["estimator"]
+    order = jax.random.permutation(streams.of_examples(section.seed), dataset.test.num)
+    positions = np.sort(np.asarray(order[: section.bounds_examples]))
+    study = Study(run, dataset, positions, stop)
+    tasks = {
+        name: estimator.task(study)
+        for name, estimator in known.items()
+        if name in section.estimators
+    }
+    arrays = perform(study, tasks)
+    numbers = {name: _finite(task.summarize(arrays[name], arrays)) for name, task in tasks.items()}
+    return {"seed": section.seed, "examples": positions.tolist()} | numbers
 
 
 def _finite(numbers: dict) -> dict:
-    """`numbers`, or a warning in their place: one that is not finite makes the others worthless."""
-    values = [np.asarray(leaf) for leaf in jax.tree.leaves(numbers) if not isinstance(leaf, str)]
-    bad = not all(np.isfinite(value).all() for value in values)
-    return {"warning": "its numbers are not finite: look at the model's log p(x, z), or its codes"} if bad else numbers
+    """`numbers`; a warning alone where one of them is not finite, which makes all worthless."""
+    for leaf in jax.tree.leaves(numbers):
+        if not isinstance(leaf, str) and not np.isfinite(leaf).all():
+            warning = "its numbers are not finite: look at the model's log p(x, z), or its codes"
+            return {"warning": warning}
+    return numbers

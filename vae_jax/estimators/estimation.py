@@ -1,4 +1,5 @@
-"""Which members of a run the estimators are for, and what becomes of their numbers: `evaluation` in results.json."""
+"""Which members of a run are estimated, and what happens to their numbers: they are `evaluation` in
+results.json."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,77 +10,156 @@ from absl import logging
 from vae_jax import estimators
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
-from vae_jax.estimators import plots, words
-from vae_jax.estimators.ais import violation
+from vae_jax.estimators import bounds_plot, words
+from vae_jax.estimators.estimator import Estimator
+from vae_jax.estimators.task import model_settings
 from vae_jax.parallel import processes
 from vae_jax.parallel.processes import say
 from vae_jax.run import Run
 from vae_jax.workdir import ranking
 
-ABOUT = ("member", "step", "params")  # what must agree for an older estimate to be kept beside a new one
+ABOUT = ("member", "step", "params")  # what must agree for an older estimate to be kept
 
 
 def estimate_members(
-    members: list[dict], before: list[dict], runs: dict[int, Callable[[], Run]], dataset: Dataset, check: Callable
+    members: list[dict],
+    before: list[dict],
+    runs: dict[int, Callable[[], Run]],
+    dataset: Dataset,
+    check: Callable[[], None],
 ) -> list[dict]:
     """The entries of `evaluation`, in the order of the members.
 
     Args:
       members: of results.json.
-      before: an older `evaluation`; what it says of the same parameters and examples, and is not estimated now, stays.
+      before: an older `evaluation`, whose numbers of the same parameters and examples are kept
+        where they are not estimated now.
       runs: of the members to be estimated.
       check: called between pieces of work; may raise, and the pieces are kept.
     """
-    known = {_about(entry): entry for entry in before if _about(entry) in map(_about, members)}
-    if not processes.is_main():  # processes would have to agree on every block: one computes, on its own devices
+    about = [_about(entry) for entry in members]
+    entries = {_about(entry): entry for entry in before if _about(entry) in about}
+    if not processes.is_main():  # processes would have to agree on every block: one computes
         return []
-    check, models = check if jax.process_count() == 1 else lambda: None, {}
-    for entry in (entry for entry in members if entry["member"] in runs and entry["diverged_at"] is None):
+    check = check if jax.process_count() == 1 else _never_stops
+    models = {}
+    for entry in members:
+        if entry["member"] not in runs or entry["diverged_at"] is not None:
+            continue
         if len(members) > 1:
             say(f"estimates of {ranking.named(entry)}")
         run = runs[entry["member"]]()
-        # Members of one shape share one model, and with it what is compiled: all else of theirs is an argument.
-        run.model = models.setdefault((repr(run.config.model), run.latent_dim), run.model)
+        # Members of one shape share one model, and with it what is compiled: their parameters and
+        # hypers are arguments.
+        shape = model_settings(run), repr(run.latent_dim)
+        run.model = models.setdefault(shape, run.model)
         found = estimators.estimate(run, dataset, check)
-        older = known.get(_about(entry), {})
-        kept = dict(older) if all(older.get(key) == found[key] for key in ("seed", "examples")) else {}
-        if "ais" in found and found["ais"] != kept.get("ais"):
-            kept.pop("gaps", None)  # they were measured from another estimate
-        known[_about(entry)] = {key: entry[key] for key in ABOUT} | kept | found
-        for warning in words.warnings(found):
+        known = run.catalogue.parts["estimator"]
+        kept = _kept(entries.get(_about(entry), {}), found, known)
+        entries[_about(entry)] = {key: entry[key] for key in ABOUT} | kept | found
+        for warning in words.warnings(found, known):
             logging.warning("%s", warning)
-    return sorted(known.values(), key=lambda entry: entry["member"])
+    return sorted(entries.values(), key=lambda entry: entry["member"])
 
 
 def _about(entry: dict) -> tuple:
     return tuple(entry.get(key) for key in ABOUT)
 
 
-def draw(workdir: Path, folder: Path, evaluation: list[dict], members: list[dict], best: int, title: str) -> None:
-    """The best member's pictures into `folder`, those of several into `workdir`."""
+def _never_stops() -> None:
+    """A check that lets everything go on."""
+
+
+def _kept(older: dict, found: dict, known: dict[str, Estimator]) -> dict:
+    """What stays of an older entry: numbers of the same examples, unless what they were made from
+    has changed."""
+    if any(older.get(key) != found[key] for key in ("seed", "examples")):
+        return {}
+    outdated = {name for name in known if name in found and found[name] != older.get(name)}
+    for _ in known:  # an outdated estimate may be what others were made from
+        outdated |= {name for name in known if outdated.intersection(known[name].after)}
+    return {name: value for name, value in older.items() if name not in outdated}
+
+
+def draw(
+    workdir: Path,
+    folder: Path,
+    evaluation: list[dict],
+    members: list[dict],
+    best: int,
+    title: str,
+    known: dict[str, Estimator],
+) -> None:
+    """Draws the best member's pictures into `folder`, those that compare members into `workdir`.
+
+    Pictures of estimates that are not there any more are removed.
+    """
     entries = {entry["member"]: entry for entry in members}
     of_best = next((entry for entry in evaluation if entry["member"] == best), {})
     about = f"{title}, {ranking.named(entries[best])}" if len(members) > 1 else title
-    plots.draw(folder, of_best, entries[best]["test"].get("unit_rate"), about)
+    _draw_member(folder, of_best, entries[best], about, known)
     if len(members) > 1:
         named = [(ranking.named(entries[entry["member"]]), entry) for entry in evaluation]
-        plots.draw_members(workdir, named, title)
+        _draw_members(workdir, named, title, known)
 
 
-def print_lines(evaluation: list[dict], members: list[dict]) -> None:
+def _draw_member(
+    folder: Path, entry: dict, member: dict, title: str, known: dict[str, Estimator]
+) -> None:
+    found = words.with_numbers(entry, known)
+    rows = []
+    for name, numbers in found.items():
+        rows_of = known[name].rows
+        rows += rows_of(numbers) if rows_of else []
+    _draw_or_remove(folder / bounds_plot.FILE, bounds_plot.draw, rows, title)
+    for name, estimator in known.items():
+        for picture in estimator.pictures:
+            if not picture.of_members:
+                numbers = found.get(name)
+                _draw_or_remove(folder / picture.file, picture.draw, numbers, member, title)
+
+
+def _draw_members(
+    folder: Path, named: list[tuple[str, dict]], title: str, known: dict[str, Estimator]
+) -> None:
+    """Draws the pictures that compare members, [(name of the member, entry)]."""
+    found = [(who, words.with_numbers(entry, known)) for who, entry in named]
+    for name, estimator in known.items():
+        numbers = [(who, of_one[name]) for who, of_one in found if name in of_one]
+        for picture in estimator.pictures:
+            if picture.of_members:
+                compared = numbers if len(found) > 1 else []
+                _draw_or_remove(folder / picture.file, picture.draw, compared, title)
+
+
+def _draw_or_remove(path: Path, draw: Callable[..., None], numbers, *args) -> None:
+    if numbers:
+        draw(path, numbers, *args)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def print_lines(evaluation: list[dict], members: list[dict], known: dict[str, Estimator]) -> None:
+    """Prints the numbers of each member, a line for each estimate."""
     entries = {entry["member"]: entry for entry in members}
     for entry in evaluation:
         who = "" if len(members) == 1 else f"{ranking.named(entries[entry['member']])}, "
-        for name, numbers, _ in words.rows(entry):
+        for name, numbers, _ in words.rows(entry, known):
             say(f"{who}{name}: {numbers}")
 
 
-def raise_violations(evaluation: list[dict]) -> None:
-    """Raises UserError where bounds contradict each other: then the numbers, which are written, are not to be used."""
+def raise_violations(evaluation: list[dict], known: dict[str, Estimator]) -> None:
+    """Checks that no numbers contradict each other.
+
+    Raises:
+      UserError: some do; they are written, but not to be used.
+    """
     for entry in evaluation:
-        found = words.known(entry)
-        if "bdmc" in found and (wrong := violation(found["bdmc"])):
-            raise UserError(
-                f"member {entry['member']}: {wrong}; do not trust these numbers, which are in results.json: try more "
-                "eval.ais_distributions and eval.bounds_examples, and report it as a bug if it stays"
-            )
+        for name, numbers in words.with_numbers(entry, known).items():
+            violation = known[name].violation
+            wrong = violation(numbers) if violation else None
+            if wrong:
+                raise UserError(
+                    f"member {entry['member']}: {wrong}; do not trust these numbers, which are in "
+                    "results.json"
+                )

@@ -1,4 +1,4 @@
-"""The importance-weighted bound with very many samples, at several numbers of them in one stream."""
+"""The importance-weighted bound with very many samples, for several numbers of them at once."""
 
 from functools import partial
 
@@ -7,19 +7,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import rng as streams
+from vae_jax.estimators.estimator import Estimator, Row
 from vae_jax.estimators.task import Study, Task, even, of_block
 from vae_jax.metrics import importance_weights as weights
 from vae_jax.metrics.importance_weights import Weights
-from vae_jax.models import draw_batch
+from vae_jax.models.draws import batch_size, draw_batch
+from vae_jax.types import Example, Field
 
 STEPS = 20  # of eval.samples_per_step samples each, in one compiled call
 
 
 @partial(jax.jit, static_argnums=(0, 7))
-def more(model, params, hypers, x, key, positions, running: Weights, per_step: int, first, limit) -> Weights:
-    """`running` with the weights of samples first, ..., first + STEPS per_step - 1 that are below `limit`.
+def more(
+    model,
+    params,
+    hypers,
+    x: Example,
+    key,
+    positions,
+    running: Weights,
+    per_step: int,
+    first,
+    limit,
+) -> Weights:
+    """`running` with the weights of STEPS * per_step samples from `first` on, those below `limit`.
 
-    Sample k of an example has its own noise, so the bound with fewer samples is that of the first of them.
+    Each sample of an example has its own noise: the bound with fewer samples is that of the first
+    ones.
     """
 
     def add(running, step):
@@ -30,16 +44,20 @@ def more(model, params, hypers, x, key, positions, running: Weights, per_step: i
     return jax.lax.scan(add, running, jnp.arange(STEPS))[0]
 
 
-def bounds(study: Study, x, key, positions, numbers: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """The bound with each of `numbers` samples, and the effective number of these: {"log_p", "effective"} [B, numbers].
+def bounds(study: Study, x: Example, key, positions, numbers: tuple[int, ...]) -> dict:
+    """{"log_p", "effective"}: the bound with each of `numbers` samples, and the effective number of
+    these  [B, len(numbers)].
 
-    x [B, D]; the noise of example b belongs to positions[b].
+    Args:
+      x: leaves [B, ...].
+      positions: which noise each example has  [B].
     """
     run, per_step = study.run, study.run.config.eval.samples_per_step
-    running, first, found = weights.none((len(x),)), 0, []
+    running, first, found = weights.none((batch_size(x),)), 0, []
     for limit in sorted(numbers):
         while first < limit:
-            running = more(run.model, run.params, run.hypers, x, key, positions, running, per_step, first, limit)
+            args = run.params, run.hypers, x, key, positions, running, per_step, first, limit
+            running = more(run.model, *args)
             first = min(limit, first + STEPS * per_step)
             study.check()
         found.append((weights.log_mean(running, limit), weights.effective(running)))
@@ -48,26 +66,26 @@ def bounds(study: Study, x, key, positions, numbers: tuple[int, ...]) -> dict[st
 
 
 def task(study: Study) -> Task:
-    settings = study.run.config.eval
+    run, settings = study.run, study.run.config.eval
     numbers, n = tuple(sorted(settings.iwae_samples)), len(study.positions)
-    size = even(n, settings.batch_size)
+    size, per_step = even(n, settings.batch_size), settings.samples_per_step
     key, x = streams.of_split(settings.seed, "test").epsilon, study.test_examples()
 
     def unit():
-        args = study.run.params, study.run.hypers, of_block(x, 0, size), key, of_block(study.positions, 0, size)
-        return more(study.run.model, *args, weights.none((size,)), settings.samples_per_step, 0, numbers[-1])
+        first_block = of_block(x, 0, size), key, of_block(study.positions, 0, size)
+        rest = weights.none((size,)), per_step, 0, numbers[-1]
+        return more(run.model, run.params, run.hypers, *first_block, *rest)
 
     def block(i: int) -> dict:
         return bounds(study, of_block(x, i, size), key, of_block(study.positions, i, size), numbers)
 
     return Task(
-        name="iwae",
         about=f"{n:,} examples x {numbers[-1]:,} importance samples",
         settings={"iwae_samples": numbers},
         num=n,
         size=size,
         block=block,
-        units=-(-n // size) * -(-numbers[-1] // (STEPS * settings.samples_per_step)),
+        units=-(-n // size) * -(-numbers[-1] // (STEPS * per_step)),
         unit=unit,
         summarize=lambda arrays, _others: {"bounds": summarize(arrays, numbers)},
     )
@@ -81,10 +99,14 @@ def summarize(arrays: dict, numbers: tuple[int, ...]) -> list[dict]:
 
 
 def of_log_means(log_p: np.ndarray, effective: np.ndarray, num: int) -> dict:
-    """Of the logarithms of means of `num` weights, one for each of n examples: their mean and both of its errors.
+    """The mean over n examples of the logarithm of a mean of `num` weights, and both of its errors.
 
-    `stderr` is over the choice of the examples, `noise_stderr` over the weights' noise with the examples as they are:
-    to first order, so too small where few weights are effective, and unknown (None) of a single one.
+    `stderr` is over the choice of the examples. `noise_stderr` is over the noise of the weights
+    with the examples fixed: to first order, so too small where few weights are effective, and None
+    of a single one.
+
+    Args:
+      log_p, effective: of each example  [n].
     """
     log_p, n = np.asarray(log_p, np.float64), len(log_p)
     noise = np.maximum(weights.log_mean_variance(np.asarray(effective, np.float64), num), 0.0)
@@ -94,3 +116,49 @@ def of_log_means(log_p: np.ndarray, effective: np.ndarray, num: int) -> dict:
         "noise_stderr": float(np.sqrt(noise.sum()) / n) if num > 1 else None,
         "effective_samples": float(np.median(effective)),
     }
+
+
+def in_words(bound: dict) -> str:
+    """A bound with both of its errors."""
+    noise = "unknown" if bound["noise_stderr"] is None else f"{bound['noise_stderr']:.2f}"
+    return f"{bound['log_p']:.2f} +- {bound['stderr']:.2f} (noise {noise})"
+
+
+def line(found: dict) -> str:
+    parts = [
+        f"{in_words(bound)} with {bound['samples']:,} samples, "
+        f"{bound['effective_samples']:.3g} effective"
+        for bound in found["bounds"]
+    ]
+    return "; ".join(parts)
+
+
+def rows(found: dict) -> list[Row]:
+    return [Row("test examples", f"IWAE-{bound['samples']:,}", bound) for bound in found["bounds"]]
+
+
+def needs(_section) -> tuple[str, ...]:
+    return ("a density log p(x, z)",)
+
+
+def fits(config: dict, _data) -> str:
+    if not config["eval.iwae_samples"]:
+        return "eval.iwae_samples is empty, expected at least one number of samples"
+    return ""
+
+
+FIELDS = {
+    "iwae_samples": Field((5_000, 100_000), "numbers of importance samples per example", above=0)
+}
+ESTIMATOR = Estimator(
+    name="iwae",
+    task=task,
+    line=line,
+    meaning="importance-weighted bound on log p(x): lower, tighter with more samples",
+    pictures=(),
+    needs=needs,
+    fields=FIELDS,
+    rows=rows,
+    fits=fits,
+    key=1,
+)

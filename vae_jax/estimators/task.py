@@ -1,21 +1,26 @@
-"""Expensive estimates in blocks: their time is foretold, and what was done before an interruption is not done again."""
+"""Expensive estimates in blocks: their run time is predicted, and blocks that were finished before
+an interruption are read from their files."""
 
 import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data import Dataset
+from vae_jax.data.blocks import filled_block
 from vae_jax.parallel.processes import say
 from vae_jax.run import Run
+from vae_jax.types import Example
+from vae_jax.workdir import files
 
-FORMAT = 1  # of what a block holds, and of how it is computed: raise it when either changes
+FORMAT = 2  # of a block's content and of how it is computed: raise it when either changes
 OFTEN = 60.0  # seconds between two lines about the progress
+MODEL = ("network", "likelihood", "prior", "model")  # the sections that define the model
 
 
 class Study(NamedTuple):
@@ -23,26 +28,27 @@ class Study(NamedTuple):
 
     run: Run
     dataset: Dataset
-    positions: np.ndarray  # of the test examples for what is expensive, ascending: chosen by eval.seed
-    check: Callable  # () -> None; raises to end the work between two pieces of it
+    positions: np.ndarray  # of the test examples for expensive estimates, ascending
+    check: Callable[[], None]  # called between two pieces of work; may raise to end it
 
-    def test_examples(self) -> jax.Array:
-        """The examples at `positions`, as the evaluation sees them  [n, D]."""
+    def test_examples(self) -> Example:
+        """The test examples at `positions`, as the evaluation sees them: leaves [n, ...]."""
         return self.run.as_evaluated(self.dataset, "test", self.positions)
 
 
 class Task(NamedTuple):
     """One estimate, as `num_blocks` independent pieces of work."""
 
-    name: str
-    about: str  # what it does, for the line that foretells its time
-    settings: dict  # fields of config.eval, and what else its numbers depend on besides the model and the data
-    num: int  # what its arrays have entries for: examples, as a rule
+    about: str  # what it does, for the line that predicts its run time
+    settings: dict  # what its numbers depend on besides the model, the data and eval.seed
+    num: int  # the length of its arrays: the number of examples, as a rule
     size: int  # of a block
-    block: Callable  # (i) -> {name: array [entries of block i, ...]}; the last may have more than there are
-    units: int  # the work of all blocks, in ...
-    unit: Callable  # () -> ... such pieces, whose results do not matter
-    summarize: Callable  # ({name: array [n, ...]}, {task: its arrays}) -> what results.json says
+    # i -> {name: array [entries of block i, ...]}; the last block may have more than there are
+    block: Callable[[int], dict]
+    units: int  # how many calls of `unit` take as long as all blocks
+    unit: Callable[[], Any]  # a piece of work that is timed; its results are not used
+    # ({name: array [num, ...]}, {estimator: its arrays}) -> the numbers in results.json
+    summarize: Callable[[dict, dict], dict]
 
     @property
     def num_blocks(self) -> int:
@@ -50,48 +56,62 @@ class Task(NamedTuple):
 
 
 def even(num: int, size: int) -> int:
-    """At most `size`, so that as many blocks as with `size` hold `num` examples, about equally many each."""
+    """The size, at most `size`, of equal blocks that are as few as with `size`."""
     return -(-num // -(-num // size))
 
 
-def of_block(array, i: int, size: int):
-    """The examples of block i, the last block filled up with the last example: one shape, one compilation."""
-    return array[np.minimum(np.arange(i * size, (i + 1) * size), len(array) - 1)]
+def of_block(tree, i: int, size: int):
+    """Entries [size, ...] of block i; the last block is filled up with the last entry.
+
+    So all blocks have one shape, which is compiled once.
+    """
+    return jax.tree.map(lambda array: array[filled_block(len(array), size, i)], tree)
 
 
-def perform(study: Study, tasks: list[Task]) -> dict[str, dict]:
-    """{task: its arrays [num, ...]}, from the blocks that the run's folder holds and those that are computed now."""
+def perform(study: Study, tasks: dict[str, Task]) -> dict[str, dict]:
+    """{estimator: its arrays [num, ...]}; blocks whose file is there are not computed again."""
     if not tasks:
         return {}
     digest = _digest(study)
-    files = {task.name: _files(study, task, digest) for task in tasks}
-    # A damaged block reads as none and is computed again.
-    missing = {name: [i for i, file in enumerate(of) if not files.read_arrays(file)] for name, of in files.items()}
-    _foretell([(task, len(missing[task.name])) for task in tasks if missing[task.name]])
-    for task in tasks:
-        begin = last = time.monotonic()
-        for done, i in enumerate(missing[task.name]):
-            arrays = {name: np.asarray(array) for name, array in task.block(i).items()}
-            with files.clear_errors(files[task.name][i]):
-                files[task.name][i].parent.mkdir(parents=True, exist_ok=True)
-            files.write_arrays(files[task.name][i], arrays)
-            left = len(missing[task.name]) - done - 1
-            if left and (now := time.monotonic()) - last > OFTEN:
-                last = now
-                say(f"{task.name}: {left} of {task.num_blocks} blocks left, {span((now - begin) / (done + 1) * left)}")
-            study.check()
-    return {task.name: _joined([files.read_arrays(file) for file in files[task.name]], task.num) for task in tasks}
+    paths = {name: _paths(study, name, task, digest) for name, task in tasks.items()}
+    # A damaged file reads as an empty one, and its block is computed again.
+    missing = {
+        name: [i for i, path in enumerate(of_task) if not files.read_arrays(path)]
+        for name, of_task in paths.items()
+    }
+    for name, task in tasks.items():
+        if missing[name]:
+            _predict_run_time(name, task, len(missing[name]))
+    for name, task in tasks.items():
+        _compute(study, name, task, missing[name], paths[name])
+    return {name: _joined(paths[name], task.num) for name, task in tasks.items()}
 
 
-def _foretell(work: list[tuple[Task, int]]) -> None:
-    """Says how long it will take, from the time of one unit of each task after it is compiled."""
-    for task, num_blocks in work:
-        jax.block_until_ready(task.unit())
-        begin = time.monotonic()
-        jax.block_until_ready(task.unit())
-        seconds = (time.monotonic() - begin) * task.units * num_blocks / task.num_blocks
-        before = "" if num_blocks == task.num_blocks else f", {task.num_blocks - num_blocks} blocks of it done before"
-        say(f"{task.name}: {task.about}{before}; {span(seconds)}")
+def _compute(study: Study, name: str, task: Task, missing: list[int], paths: list[Path]) -> None:
+    """Computes the missing blocks and writes each into its file."""
+    begin = last = time.monotonic()
+    for done, i in enumerate(missing, start=1):
+        arrays = {key: np.asarray(array) for key, array in task.block(i).items()}
+        with files.clear_errors(paths[i]):
+            paths[i].parent.mkdir(parents=True, exist_ok=True)
+        files.write_arrays(paths[i], arrays)
+        left, now = len(missing) - done, time.monotonic()
+        if left and now - last > OFTEN:
+            last = now
+            expected = span((now - begin) / done * left)
+            say(f"{name}: {left} of {task.num_blocks} blocks left, {expected}")
+        study.check()
+
+
+def _predict_run_time(name: str, task: Task, num_missing: int) -> None:
+    """Says how long the missing blocks will take, from the time of one compiled unit."""
+    jax.block_until_ready(task.unit())
+    begin = time.monotonic()
+    jax.block_until_ready(task.unit())
+    seconds = (time.monotonic() - begin) * task.units * num_missing / task.num_blocks
+    done = task.num_blocks - num_missing
+    before = f", {done} blocks of it done before" if done else ""
+    say(f"{name}: {task.about}{before}; {span(seconds)}")
 
 
 def span(seconds: float) -> str:
@@ -101,27 +121,36 @@ def span(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+def model_settings(run: Run) -> str:
+    """The configuration of the run's model."""
+    return repr({section: run.config[section].to_dict() for section in MODEL})
+
+
 def _digest(study: Study) -> bytes:
-    """Of the model, its parameters and the examples: what a block was computed with, whatever the files' dates."""
+    """Of the model, its parameters and the examples: whatever all blocks depend on."""
     run = study.run
-    digest = hashlib.blake2b(repr((FORMAT, run.config.to_dict()["model"])).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((FORMAT, model_settings(run))).encode(), digest_size=16)
     for leaf in jax.tree.leaves((run.params, run.hypers)):
         digest.update(np.asarray(leaf).tobytes())
     digest.update(repr((run.config.eval.seed, run.config.data.binarize)).encode())
-    if run.model.log_joint is not None:  # a model of one's own may have changed with nothing else to show it
-        x, z = study.test_examples()[0], jnp.full(run.latent_dim, 0.5)
+    if run.model.log_joint is not None:  # else a change in a user's own part would go unnoticed
+        x = jax.tree.map(lambda leaf: leaf[0], study.test_examples())
+        z = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5), run.z_like())
         digest.update(np.asarray(run.model.log_joint(run.params, x, z, run.hypers)).tobytes())
     digest.update(study.positions.tobytes())
-    digest.update(np.asarray(study.dataset.test.take(study.positions)).tobytes())
+    for leaf in jax.tree.leaves(study.dataset.test.examples(study.positions)):
+        digest.update(np.asarray(leaf).tobytes())
     return digest.digest()
 
 
-def _files(study: Study, task: Task, digest: bytes) -> list[Path]:
+def _paths(study: Study, name: str, task: Task, digest: bytes) -> list[Path]:
+    """The file of each block."""
     about = repr((sorted(task.settings.items()), task.num, task.size)).encode()
     key = hashlib.blake2b(about + digest, digest_size=6).hexdigest()
     folder = study.run.folder() / "evaluation"
-    return [folder / f"{task.name}-{key}-{i}.npz" for i in range(task.num_blocks)]
+    return [folder / f"{name}-{key}-{i}.npz" for i in range(task.num_blocks)]
 
 
-def _joined(parts: list[dict], num: int) -> dict[str, np.ndarray]:
+def _joined(paths: list[Path], num: int) -> dict[str, np.ndarray]:
+    parts = [files.read_arrays(path) for path in paths]
     return {name: np.concatenate([part[name] for part in parts])[:num] for name in parts[0]}

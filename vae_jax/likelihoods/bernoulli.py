@@ -3,24 +3,33 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.types import Likelihood, Params
+from vae_jax.types import Likelihood, Params, Part
 
 
 @jax.custom_jvp
 def softplus(x: jax.Array) -> jax.Array:
-    """log(1 + e^x) of finite x. jax.nn's own also guards against infinite ones, and takes the logarithm again for the
-    gradient; evaluation and annealing spend most of their time here."""
+    """log(1 + e^x) of finite x, element by element.
+
+    jax.nn.softplus also handles infinite x, and computes the logarithm again for the gradient.
+    Evaluation and annealing spend most of their time here.
+    """
     return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
 @softplus.defjvp
 def _softplus_jvp(primals, tangents):
-    (x,), (tangent,) = primals, tangents
+    (x,) = primals
+    (tangent,) = tangents
     return softplus(x), tangent * jax.nn.sigmoid(x)
 
 
 def bernoulli() -> Likelihood:
-    """Bernoulli from logits: log p = x l - softplus(l), finite in value and gradient for any finite logit."""
+    """Bernoulli(sigmoid(l)) of logits l = out[:, 0].
+
+        log p(x) = x l - softplus(l)
+
+    Value and gradient are finite for any finite logit.
+    """
 
     def log_prob(_theta: Params, out: jax.Array, x: jax.Array) -> jax.Array:
         logits = out[:, 0]
@@ -38,3 +47,6 @@ def bernoulli() -> Likelihood:
         return (jnp.log(p) - jnp.log1p(-p))[:, None]
 
     return Likelihood("binary", dict, start, log_prob, mean, sample)
+
+
+PART = Part("likelihood", "bernoulli", lambda _section: bernoulli(), "of values 0 and 1")

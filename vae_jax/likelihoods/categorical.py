@@ -1,15 +1,21 @@
-"""A categorical distribution over the 256 levels k/255: any distribution at all, without a notion of nearness
-(van den Oord et al. 2016, arXiv:1601.06759, section 3.1)."""
+"""A categorical distribution over the 256 levels k/255.
+
+It may be any distribution, and does not know that neighbouring levels are similar (van den Oord et
+al. 2016, arXiv:1601.06759, section 3.1).
+"""
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.likelihoods.logistic import LEVELS, log_mass, start_of_logistic
-from vae_jax.types import Likelihood, Params
+from vae_jax.types import Likelihood, Params, Part
 
 
 def categorical() -> Likelihood:
-    """out is [D, 256], the logits of the levels; they start as a discretized logistic's with the data's mean."""
+    """Categorical(softmax(out)) of the levels, out [D, 256].
+
+    It starts as a discretized logistic with the mean of the data.
+    """
 
     def log_prob(_theta: Params, out: jax.Array, x: jax.Array) -> jax.Array:
         level = jnp.round(x * (LEVELS - 1))[:, None]
@@ -29,5 +35,11 @@ def categorical() -> Likelihood:
     return Likelihood("levels", dict, start, log_prob, mean, sample)
 
 
-def _levels(dtype) -> jax.Array:
+def _levels(dtype: jnp.dtype) -> jax.Array:
+    """k/255 for k = 0, ..., 255  [256]."""
     return jnp.arange(LEVELS, dtype=dtype) / (LEVELS - 1)
+
+
+PART = Part(
+    "likelihood", "categorical", lambda _section: categorical(), "of 256 levels, any distribution"
+)

@@ -1,14 +1,17 @@
-"""What the latent units hold."""
+"""Active units: those whose posterior mean depends on x (Burda et al. 2016, section 4)."""
 
 import numpy as np
 
-ACTIVE = 0.01  # a unit is active when its activity exceeds this (Burda et al. 2016, section 4)
+ACTIVE = 0.01  # a unit is active when its activity exceeds this
 
 
 def unit_activity(total: np.ndarray, squares: np.ndarray, num: int) -> np.ndarray:
-    """Var_x(E_q[z]) per unit (Burda et al. 2016, section 4), from sums over `num` examples.
+    """Var_x(E_q[z]) per unit, [..., Z].
 
-    `total` and `squares` [..., Z], float64: sums of the posterior means and of their squares.
+    Args:
+      total: sum of the posterior means over examples, float64 [..., Z].
+      squares: sum of their squares, float64 [..., Z].
+      num: the number of examples.
     """
     with np.errstate(invalid="ignore"):  # a member that diverged may have infinite means
         return np.maximum(squares / num - (total / num) ** 2, 0.0)

@@ -1,14 +1,17 @@
-"""Importance weights w_k, K of them, whose mean is what is estimated: running sums, so that K may be any number."""
+"""Running sums of K importance weights w_k, whose mean is the estimate; K may be any number."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Weights(NamedTuple):
-    """Sums over the weights seen so far, relative to the largest: nothing overflows, and adding the ten-thousandth
-    block to the others costs no more precision than adding the first."""
+    """Sums over the weights so far, relative to the largest.
+
+    Nothing overflows, and the ten-thousandth block is added as precisely as the first.
+    """
 
     largest: jax.Array  # log of the largest weight  [...]
     total: jax.Array  # sum of w / largest  [...]
@@ -16,27 +19,34 @@ class Weights(NamedTuple):
 
 
 def none(shape: tuple[int, ...]) -> Weights:
+    """The sums of no weights."""
     return Weights(jnp.full(shape, -jnp.inf), jnp.zeros(shape), jnp.zeros(shape))
 
 
 def add(weights: Weights, log_w: jax.Array) -> Weights:
-    """With the weights exp(log_w) [..., M] added; -inf counts for nothing."""
+    """The sums with the weights exp(log_w) [..., M] added; -inf is the weight 0."""
     largest = jnp.maximum(weights.largest, jnp.max(log_w, axis=-1))
     origin = jnp.where(jnp.isneginf(largest), 0.0, largest)  # -inf - -inf is nan
-    scale, new = jnp.exp(weights.largest - origin), jnp.exp(log_w - origin[..., None])
-    return Weights(largest, weights.total * scale + new.sum(-1), weights.squares * scale**2 + (new**2).sum(-1))
+    scale = jnp.exp(weights.largest - origin)
+    new = jnp.exp(log_w - origin[..., None])
+    total = weights.total * scale + new.sum(-1)
+    squares = weights.squares * scale**2 + (new**2).sum(-1)
+    return Weights(largest, total, squares)
 
 
 def log_mean(weights: Weights, num: int) -> jax.Array:
-    """log 1/K sum_k w_k of the K = `num` weights: the logarithm of the mean, never the mean of the logarithms."""
+    """log 1/K sum_k w_k [...] of K = `num` weights."""
     return weights.largest + jnp.log(weights.total) - jnp.log(num)
 
 
 def effective(weights: Weights) -> jax.Array:
-    """The effective sample size (sum w)^2 / sum w^2, from 1 to K (Kong 1992)."""
+    """The effective sample size (sum w)^2 / sum w^2 [...], from 1 to K (Kong 1992)."""
     return weights.total**2 / weights.squares
 
 
-def log_mean_variance(effective_size, num: int):
-    """The variance of `log_mean` over the weights' noise, 1/ESS - 1/K, to first order: too small where ESS is a few."""
+def log_mean_variance(effective_size: np.ndarray, num: int) -> np.ndarray:
+    """The variance of `log_mean` over the noise of K = `num` weights, 1/ESS - 1/K  [...].
+
+    This is the first order of the delta method: too small where ESS is below about ten.
+    """
     return 1.0 / effective_size - 1.0 / num

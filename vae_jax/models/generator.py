@@ -1,49 +1,37 @@
-"""p(x|z), which every model here has: a decoder network, and the likelihood whose parameters it puts out."""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""p(x|z) of a decoder network and a likelihood whose values are independent given z."""
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.networks import Network
-from vae_jax.types import Example, Likelihood, Params
+from vae_jax.types import Example, Generator, Likelihood, Network, Params
 
 
-class Generator(NamedTuple):
-    """Functions of a model's params, of which they use params["decoder"]."""
-
-    init: Callable  # (rng, latent_dim) -> params["decoder"]
-    log_prob: Callable  # (params, x, z) -> []: log p(x|z), of the observed values only
-    decode: Callable  # (params, z, rng=None) -> mean of p(x|z), or a sample of it when rng is given
-
-
-def generator(decoder: Network, likelihood: Likelihood, example_shape: tuple[int, ...]) -> Generator:
-    """p(x|z) of examples that may come flat or in `example_shape`; what is decoded has `example_shape`."""
+def generator(
+    decoder: Network, likelihood: Likelihood, example_shape: tuple[int, ...]
+) -> Generator:
+    """p(x|z) of examples that may come flat or in `example_shape`; means and samples have it."""
 
     def init(rng: jax.Array, latent_dim: jax.Array) -> Params:
         return {"network": decoder.init(rng, latent_dim), "likelihood": likelihood.init()}
 
-    def log_prob(params: Params, x: Example | jax.Array, z: jax.Array) -> jax.Array:
-        x, _, observed = as_example(x)
+    def parameters(params: Params) -> Params:
+        """theta: the likelihood's own parameters, and its running statistics."""
+        theta, statistics = params["decoder"]["likelihood"], params.get("statistics")
+        return theta | {"statistics": statistics} if statistics else theta
+
+    def log_prob(params: Params, z: jax.Array, example: Example) -> jax.Array:
         out = decoder.apply(params["decoder"]["network"], z)
-        log_p = likelihood.log_prob(params["decoder"]["likelihood"], out, x.ravel())
-        return jnp.sum(log_p if observed is None else jnp.where(observed.ravel() == 1, log_p, 0.0))
+        log_p = likelihood.log_prob(parameters(params), out, example.x.ravel())
+        if example.observed is not None:
+            log_p = jnp.where(example.observed.ravel(), log_p, 0.0)
+        return jnp.sum(log_p)
 
-    def decode(params: Params, z: jax.Array, rng: jax.Array | None = None) -> jax.Array:
-        theta = params["decoder"]["likelihood"]
+    def mean(params: Params, z: jax.Array, _condition=None) -> jax.Array:
         out = decoder.apply(params["decoder"]["network"], z)
-        x = likelihood.mean(theta, out) if rng is None else likelihood.sample(theta, rng, out)
-        return x.reshape(example_shape)
+        return likelihood.mean(parameters(params), out).reshape(example_shape)
 
-    return Generator(init, log_prob, decode)
+    def sample(params: Params, z: jax.Array, rng: jax.Array, _condition=None) -> jax.Array:
+        out = decoder.apply(params["decoder"]["network"], z)
+        return likelihood.sample(parameters(params), rng, out).reshape(example_shape)
 
-
-def as_example(x: Example | jax.Array) -> Example:
-    return x if isinstance(x, Example) else Example(x)
-
-
-def seen(x: Example | jax.Array) -> jax.Array:
-    """The values as an encoder sees them: zero where they are missing."""
-    x, _, observed = as_example(x)
-    return x if observed is None else x * observed
+    return Generator(init, log_prob, mean, sample, likelihood.statistics)

@@ -6,102 +6,122 @@
 
     log p(x) >= ELBO = E_q[log p(x|z)] - KL(q(z|x) || p(z)) = -(distortion + rate)
 
-Arrays are as wide as the widest member of the population; the first `hypers["latent_dim"]` units are active.
-An inactive unit has z = 0 and rate 0, so its gradients, and with them its optimizer moments, are exactly zero.
+Arrays are as wide as the widest member of the population; the first `hypers["latent_dim"]` units
+are active. An inactive unit has z = 0 and rate 0, so its gradients, and with them its optimizer
+moments, are exactly zero.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax import distributions
 from vae_jax.distributions import Gaussian
-from vae_jax.likelihoods import LIKELIHOODS, Likelihood
-from vae_jax.models.generator import generator, seen
-from vae_jax.networks import Network, make_decoder, make_encoder
-from vae_jax.priors import Prior, standard_normal
-from vae_jax.types import Draw, Example, Hypers, Model, Params
+from vae_jax.models.draws import keeps_score, scale_gradient
+from vae_jax.models.ingredients import Ingredients, as_example, observed_values
+from vae_jax.types import Draw, Generator, Hypers, Model, Network, Params, Part
 
 
 def vae(
     encoder: Network,
-    decoder: Network,
-    likelihood: Likelihood,
-    prior: Prior,
-    example_shape: tuple[int, ...],
+    p_x: Generator,
+    make_prior,
     width: int,
+    to_input=observed_values,
 ) -> Model:
-    """A Model from its four parts; x may come flat or in `example_shape`, decoded means have `example_shape`."""
-    p_x = generator(decoder, likelihood, example_shape)
+    """A Model from its parts; x may come flat or in the shape that `p_x` decodes to.
+
+    Args:
+      encoder: of q(z|x).
+      p_x: p(x|z).
+      make_prior: encode -> p(z).
+      width: latent units of the arrays.
+      to_input: Example -> what the encoder network sees.
+    """
 
     def active(hypers: Hypers) -> jax.Array:
         return jnp.arange(width) < hypers["latent_dim"]
+
+    def encode(params: Params, x, hypers: Hypers, rng=None) -> Gaussian:
+        mean, logvar = encoder.apply(params["encoder"], to_input(as_example(x)))
+        mask = active(hypers)
+        return Gaussian(jnp.where(mask, mean, 0.0), jnp.where(mask, logvar, 0.0))
+
+    prior = make_prior(encode)
 
     def init(rng: jax.Array, hypers: Hypers) -> Params:
         encoder_rng, decoder_rng, prior_rng = jax.random.split(rng, 3)
         return {
             "encoder": encoder.init(encoder_rng, hypers["latent_dim"]),
             "decoder": p_x.init(decoder_rng, hypers["latent_dim"]),
-            "prior": prior.init(prior_rng),
+            "prior": prior.init(prior_rng, hypers["latent_dim"]),
+            "statistics": p_x.statistics(),
         }
 
-    def encode(params: Params, x: Example | jax.Array, hypers: Hypers) -> Gaussian:
-        mean, logvar = encoder.apply(params["encoder"], seen(x))
-        mask = active(hypers)
-        return Gaussian(jnp.where(mask, mean, 0.0), jnp.where(mask, logvar, 0.0))
-
     def log_prior(params: Params, z: jax.Array, hypers: Hypers) -> jax.Array:
-        return jnp.sum(jnp.where(active(hypers), prior.log_prob(params["prior"], z), 0.0))
+        return prior.log_prob(params, z, hypers["latent_dim"])
 
     def log_posterior(q: Gaussian, z: jax.Array, hypers: Hypers) -> jax.Array:
         return jnp.sum(jnp.where(active(hypers), distributions.log_prob(q, z), 0.0))
 
-    def log_q(params: Params, x: Example | jax.Array, z: jax.Array, hypers: Hypers) -> jax.Array:
+    def log_q(params: Params, x, z: jax.Array, hypers: Hypers) -> jax.Array:
         return log_posterior(encode(params, x, hypers), z, hypers)
 
-    def log_joint(params: Params, x: Example | jax.Array, z: jax.Array, hypers: Hypers) -> jax.Array:
-        return p_x.log_prob(params, x, z) + log_prior(params, z, hypers)
+    def log_joint(params: Params, x, z: jax.Array, hypers: Hypers) -> jax.Array:
+        return p_x.log_prob(params, z, as_example(x)) + log_prior(params, z, hypers)
 
-    def draw(params: Params, x, rng: jax.Array, hypers: Hypers, path_weight=None) -> Draw:
-        posterior = encode(params, x, hypers)
+    def draw(params: Params, x, rng, hypers: Hypers, path_weight=None, score=None) -> Draw:
+        posterior = q = encode(params, x, hypers)
         eps = jnp.where(active(hypers), jax.random.normal(rng, (width,)), 0.0)
         z = distributions.sample(posterior, eps)
-        q = posterior
         if path_weight is not None:
-            # Only the path x -> z keeps its gradient, times path_weight: the score of q is left out, because
-            # its expectation is zero (Roeder et al. 2017) or is taken care of by the weight (Tucker et al. 2019).
             z = scale_gradient(z, path_weight)
+        if not keeps_score(path_weight, score):
+            # The expectation of the score is zero (Roeder et al. 2017), or the path's weight takes
+            # care of it (Tucker et al. 2019).
             q = encode(jax.lax.stop_gradient(params), x, hypers)
-        log_p_x = p_x.log_prob(params, x, z)
-        return Draw(
-            distortion=-log_p_x,
-            rate=jnp.where(active(hypers), prior.kl(params["prior"], posterior), 0.0),
-            log_w=log_p_x + log_prior(params, z, hypers) - log_posterior(q, z, hypers),
-            z=z,
-            posterior=posterior,
-        )
+        log_p_x = p_x.log_prob(params, z, as_example(x))
+        log_p_z, log_q_z = log_prior(params, z, hypers), log_posterior(q, z, hypers)
+        rate = log_q_z - log_p_z
+        if prior.kl is not None:
+            rate = prior.kl(params, posterior, hypers["latent_dim"])
+        log_w = log_p_x + log_p_z - log_q_z
+        return Draw(-log_p_x, rate, log_w, z, posterior)
 
-    def sample_prior(params: Params, rng: jax.Array, hypers: Hypers) -> jax.Array:
-        return jnp.where(active(hypers), prior.sample(params["prior"], rng), 0.0)
+    def decode(params: Params, z: jax.Array, condition=None, rng=None) -> jax.Array:
+        if rng is not None:
+            return p_x.sample(params, z, rng, condition)
+        return p_x.mean(params, z, condition)
 
-    return Model(init, encode, log_q, log_joint, draw, p_x.decode, sample_prior, log_prior=log_prior)
+    def sample_prior(params: Params, rng: jax.Array, hypers: Hypers, condition=None) -> jax.Array:
+        return prior.sample(params, rng, hypers["latent_dim"])
 
-
-def scale_gradient(z: jax.Array, weight: jax.Array) -> jax.Array:
-    """The identity, whose backward pass multiplies by `weight` (a constant)."""
-    constant = jax.lax.stop_gradient(z)
-    return constant + jax.lax.stop_gradient(weight) * (z - constant)
-
-
-def make(config, x_mean: jax.Array, width: int, dtype: Any = None) -> Model:
-    """The VAE that the config's model section describes, for examples of the shape of `x_mean`."""
-    likelihood, example_shape = LIKELIHOODS[config.likelihood](config), jnp.shape(x_mean)
-    return vae(
-        make_encoder(config, example_shape, width, dtype),
-        make_decoder(config, example_shape, width, likelihood.start(jnp.ravel(x_mean)), dtype),
-        likelihood,
-        standard_normal(width),
-        example_shape,
-        width,
+    return Model(
+        init=init,
+        encode=encode,
+        log_q=log_q,
+        log_joint=log_joint,
+        draw=draw,
+        decode=decode,
+        sample_prior=sample_prior,
+        log_prior=log_prior,
+        standard_normal=prior.standard_normal,
     )
+
+
+def make(_section, ingredients: Ingredients) -> Model:
+    return vae(
+        ingredients.architecture.encoder,
+        ingredients.generator(),
+        ingredients.make_prior,
+        ingredients.width,
+        ingredients.to_input,
+    )
+
+
+PART = Part(
+    "model",
+    "vae",
+    make,
+    "Variational autoencoder",
+    provides=("a rate", "a prior"),
+)

@@ -1,29 +1,16 @@
-"""Encoders and decoders: the only package that imports flax. Each is a pair of pure functions."""
+"""Networks of encoder and decoder, by name: the only package that imports flax.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+A part's `make(section, input_shape, example_shape, width, dtype=None) -> Architecture`:
 
-import jax
+Args:
+  section: config.network.
+  input_shape: the shape of what the encoder sees.
+  example_shape: the shape of x, of which the decoder puts out the likelihood's parameters.
+  width: latent units of the arrays; a member may have fewer active ones.
+  dtype: of the computation; None: float32. Parameters are always float32.
+"""
 
 from vae_jax.networks import conv, mlp
+from vae_jax.types import Part
 
-
-class Network(NamedTuple):
-    """`latent_dim` may be traced: the active units among the `width` that the arrays hold."""
-
-    init: Callable  # (rng, latent_dim) -> params
-    apply: Callable  # encoder: (params, x) -> (mean [Z], logvar [Z]); decoder: (params, z) -> out [D, channels]
-
-
-def make_encoder(config, example_shape: tuple[int, ...], width: int, dtype: Any = None) -> Network:
-    """The encoder named by config.encoder (the config's model section), computing in `dtype` (None: float32)."""
-    return Network(*ENCODERS[config.encoder](config, example_shape, width, dtype))
-
-
-def make_decoder(config, example_shape: tuple[int, ...], width: int, start: jax.Array, dtype: Any = None) -> Network:
-    """The decoder that mirrors config.encoder; the bias of its output starts as `start` [D, channels]."""
-    return Network(*DECODERS[config.encoder](config, example_shape, width, start, dtype))
-
-
-ENCODERS = {"mlp": mlp.encoder, "conv": conv.encoder}
-DECODERS = {"mlp": mlp.decoder, "conv": conv.decoder}
+NETWORKS: dict[str, Part] = {"mlp": mlp.PART, "conv": conv.PART}

@@ -1,11 +1,13 @@
-"""Residual convolutional networks for q(z|x) and p(x|z), for images of any height, width and number of channels.
+"""Residual convolutional networks for q(z|x) and p(x|z) of images [H, W, C] of any size.
 
-Each level halves the image (rounding up): a convolution with stride 2, then residual blocks in the pre-activation
-order of He et al. 2016 (arXiv:1603.05027) with GroupNorm; a draw sees one example, so there is no batch to normalize
-over. The decoder mirrors the encoder, and doubles the image with sub-pixel convolutions (Shi et al. 2016,
-arXiv:1609.05158), which need a quarter of the patches that a convolution of the doubled image would.
+Each level halves the image (rounding up): a convolution with stride 2, then residual blocks in the
+pre-activation order of He et al. 2016 (arXiv:1603.05027). They have GroupNorm, since a draw sees
+one example: there is no batch to normalize over. The decoder mirrors the encoder, and doubles the
+image with sub-pixel convolutions (Shi et al. 2016, arXiv:1609.05158), which need a quarter of the
+patches of a convolution of the doubled image.
 """
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -13,36 +15,54 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import UserError
-from vae_jax.networks.layers import ACTIVATIONS, Conv, Dense, GroupNorm, per_latent_unit, pure
+from vae_jax.networks.layers import (
+    ACTIVATION,
+    ACTIVATIONS,
+    Conv,
+    Dense,
+    GroupNorm,
+    per_latent_unit,
+    pure,
+)
+from vae_jax.types import Architecture, Field, Network, Part
 
 Size = tuple[int, int]  # height and width
 
 
 class ResidualBlock(nn.Module):
-    """x + Conv(act(norm(Conv(act(norm(x)))))): the identity at first, for the last kernel starts at zero."""
+    """x + Conv(act(norm(Conv(act(norm(x)))))), [H, W, C] like x.
+
+    The last kernel starts at zero, so at first this is the identity.
+    """
 
     activation: str
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        act, channels = ACTIVATIONS[self.activation], x.shape[-1]
+        act = ACTIVATIONS[self.activation]
+        channels = x.shape[-1]
         h = Conv(channels)(act(GroupNorm()(x)))
         return x + Conv(channels, kernel_init=nn.initializers.zeros)(act(GroupNorm()(h)))
 
 
 class SubPixelConv(nn.Module):
-    """[h, w, C] -> [height, width, outputs], each at most twice as large: a convolution gives the four pixels that
-    stand in place of one. They start equal (Aitken et al. 2017), so no checkerboard has to be unlearned."""
+    """[h, w, C] -> [height, width, outputs], each side at most twice as large.
+
+    A convolution computes the four pixels that replace one. Their kernels start equal, so there is
+    no checkerboard pattern at first (Aitken et al. 2017, arXiv:1707.02937).
+    """
 
     outputs: int
     size: Size
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        one = Conv.kernel_init
-        four = lambda key, shape, *dtype: jnp.tile(one(key, (self.outputs, *shape[1:]), *dtype), (4, 1, 1, 1))  # noqa: E731
+        def four_equal(key: jax.Array, shape: tuple[int, ...], *dtype) -> jax.Array:
+            one = Conv.kernel_init(key, (self.outputs, *shape[1:]), *dtype)
+            return jnp.tile(one, (4, 1, 1, 1))
+
         h, w, _ = x.shape
-        x = Conv(4 * self.outputs, kernel_init=four)(x).reshape(h, w, 2, 2, self.outputs)
+        x = Conv(4 * self.outputs, kernel_init=four_equal)(x).reshape(h, w, 2, 2, self.outputs)
         x = x.transpose(0, 2, 1, 3, 4).reshape(2 * h, 2 * w, self.outputs)
         return x[: self.size[0], : self.size[1]]
 
@@ -50,12 +70,12 @@ class SubPixelConv(nn.Module):
 class Encoder(nn.Module):
     """x -> (mean, logvar) of q(z|x), each [width]."""
 
-    shape: tuple[int, int, int]
-    channels: tuple[int, ...]
-    blocks: int
+    shape: tuple[int, ...]  # [H, W, C] of x
+    channels: tuple[int, ...]  # of each level
+    blocks: int  # residual blocks of each level
     activation: str
     width: int
-    latent_dim: Any = 1  # the active units: read at initialization only, for the scale of first weights
+    latent_dim: Any = 1  # the active units; read at initialization only, see per_latent_unit
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -72,20 +92,22 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z [width] -> the likelihood's parameters, [D, channels]; every value's bias starts at the data's mean."""
+    """z [width] -> the likelihood's parameters [D, channels]."""
 
-    shape: tuple[int, int, int]
-    channels: tuple[int, ...]  # as the encoder has them
-    blocks: int
+    shape: tuple[int, ...]  # [H, W, C] of x
+    channels: tuple[int, ...]  # of each level, as the encoder has them
+    blocks: int  # residual blocks of each level
     activation: str
-    start: Any  # [D, parameters of one value]
-    latent_dim: Any = 1
+    start: Any  # first bias of the output [D, channels]: parameters with the mean of the data
+    latent_dim: Any = 1  # as in the encoder
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        act, sizes = ACTIVATIONS[self.activation], level_sizes(self.shape[:2], len(self.channels))
+        act = ACTIVATIONS[self.activation]
+        height, width = self.shape[:2]
+        sizes = level_sizes((height, width), len(self.channels))
         first = (*sizes[-1], self.channels[-1])
-        h = Dense(first[0] * first[1] * first[2], per_latent_unit(1, self.latent_dim))(z).reshape(first)
+        h = Dense(math.prod(first), per_latent_unit(1, self.latent_dim))(z).reshape(first)
         for level in reversed(range(len(self.channels))):
             for _ in range(self.blocks):
                 h = ResidualBlock(self.activation)(h)
@@ -98,35 +120,66 @@ class Decoder(nn.Module):
 
 
 def level_sizes(size: Size, levels: int) -> list[Size]:
-    """[(height, width)] of the image and of each level, every one half of the one before, rounded up."""
+    """[(height, width)] of the image and of each level: half of the one before, rounded up."""
     sizes = [size]
     for _ in range(levels):
-        sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+        height, width = sizes[-1]
+        sizes.append((-(-height // 2), -(-width // 2)))
     return sizes
 
 
-def encoder(config, example_shape: tuple[int, ...], width: int, dtype: Any = None):
-    return pure(Encoder, jnp.zeros(example_shape), dtype, **_fields(config, example_shape), width=width)
+def make(
+    section: Any,
+    input_shape: tuple[int, ...],
+    example_shape: tuple[int, ...],
+    width: int,
+    dtype: Any = None,
+) -> Architecture:
+    """The architecture of images; see the package for the arguments.
+
+    Raises:
+      UserError: the examples are no images, or too small for so many levels.
+    """
+    _check(section, example_shape)
+    fields = {
+        "channels": tuple(section.channels),
+        "blocks": section.blocks,
+        "activation": section.activation,
+    }
+    x = jnp.zeros(input_shape)
+    encoder = pure(Encoder, x, dtype, shape=input_shape, width=width, **fields)
+
+    def decoder(start: jax.Array) -> Network:
+        return pure(Decoder, jnp.zeros(width), dtype, shape=example_shape, start=start, **fields)
+
+    # Members side by side are one grouped convolution, which a CPU computes more slowly
+    # (experiments/convolutions.md).
+    return Architecture(encoder, decoder, one_by_one_on_cpu=True)
 
 
-def decoder(config, example_shape: tuple[int, ...], width: int, start: jax.Array, dtype: Any = None):
-    return pure(Decoder, jnp.zeros(width), dtype, **_fields(config, example_shape), start=start)
-
-
-def _fields(config, shape: tuple[int, ...]) -> dict:
-    """Raises UserError where the examples are no images, or too small for so many levels."""
+def _check(section: Any, shape: tuple[int, ...]) -> None:
     if len(shape) != 3:
-        raise UserError(f"model.encoder 'conv' needs images [H, W, C], but an example has shape {shape}: use 'mlp'")
-    levels = len(config.channels)
+        raise UserError(
+            f"network.name 'conv' needs images [H, W, C], but an example has shape {shape}: "
+            "use 'mlp'"
+        )
+    levels = len(section.channels)
     if min(shape[:2]) < 2**levels:
         most = min(shape[:2]).bit_length() - 1
         raise UserError(
-            f"model.channels has {levels} levels, each of which halves the image, but the examples are "
-            f"{shape[0]}x{shape[1]}: give at most {most}"
+            f"network.channels has {levels} levels, each of which halves the image, but the "
+            f"examples are {shape[0]}x{shape[1]}: give at most {most}"
         )
-    return {
-        "shape": shape,
-        "channels": tuple(config.channels),
-        "blocks": config.blocks,
-        "activation": config.activation,
-    }
+
+
+PART = Part(
+    "network",
+    "conv",
+    make,
+    "residual convolutions, for images of any size",
+    fields={
+        "channels": Field((32, 64), "channels of each level; a level halves the image", above=0),
+        "blocks": Field(1, "residual blocks of each level", above=0),
+        "activation": ACTIVATION,
+    },
+)

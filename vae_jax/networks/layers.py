@@ -1,11 +1,17 @@
-"""What encoders and decoders are made of: layers of one example, and how a Linen module becomes two pure functions."""
+"""Layers of one example, and the two pure functions of a Linen module."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from vae_jax.types import Field, Network, Params
+
+# (key, shape[, dtype]) -> the first values of a parameter
+Initializer = Callable[..., jax.Array]
 
 ACTIVATIONS = {
     "tanh": nn.tanh,
@@ -15,19 +21,28 @@ ACTIVATIONS = {
     "silu": nn.silu,
     "softplus": nn.softplus,
 }
+ACTIVATION = Field("relu", "activation function of every hidden layer", choices=tuple(ACTIVATIONS))
 
 
-def per_latent_unit(axis: int, latent_dim: Any):
-    """Glorot-uniform (Glorot & Bengio 2010) for a [fan_out, fan_in] kernel whose `axis` counts latent units.
+def per_latent_unit(axis: int, latent_dim: Any) -> Initializer:
+    """The initializer of a kernel [fan_out, fan_in] whose `axis` is latent units: Glorot-uniform.
 
-    It is drawn one unit at a time, its scale taken from the units that are active, so that a narrow model has the
-    same first weights, bit for bit, inside a wider population.
+    It draws one unit at a time, and scales by the number of active units (Glorot & Bengio 2010). So
+    a narrow model has the same first weights, bit for bit, inside a wider population.
+
+    Args:
+      axis: 0 or 1.
+      latent_dim: the number of active units; may be traced.
     """
 
-    def init(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         other = shape[1 - axis]
+
+        def draw(key: jax.Array) -> jax.Array:
+            return jax.random.uniform(key, (other,), dtype, -1.0, 1.0)
+
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(shape[axis]))
-        draws = jax.vmap(lambda k: jax.random.uniform(k, (other,), dtype, -1.0, 1.0))(keys)
+        draws = jax.vmap(draw)(keys)
         kernel = draws * jnp.sqrt(6.0 / (other + jnp.asarray(latent_dim, dtype)))
         return kernel if axis == 0 else kernel.T
 
@@ -35,15 +50,15 @@ def per_latent_unit(axis: int, latent_dim: Any):
 
 
 class Dense(nn.Module):
-    """y = W x + b with W [outputs, inputs].
+    """y = W x + b [outputs] with W [outputs, inputs].
 
-    Flax's own keeps W transposed; the gradient of a whole population's W then needs a transposition of its own
-    at every step.
+    Flax's own has W transposed; in a population its gradient would need a transposition at every
+    step.
     """
 
     outputs: int
-    kernel_init: Any = nn.initializers.glorot_uniform()
-    bias_init: Any = nn.initializers.zeros
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -53,43 +68,52 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution of x [H, W, C] with a kernel [outputs, 3, 3, C]: [ceil(H / stride), ceil(W / stride), outputs].
+    """A 3x3 convolution of x [H, W, C], [ceil(H / stride), ceil(W / stride), outputs].
 
-    On a CPU it is the matrix product of the patches with the kernel: inside a loop, such as that over training
-    steps, XLA runs its own convolutions there on a slow path, and a population's grouped ones likewise
-    (experiments/benchmark.md has the measurements).
+    The kernel is [outputs, 3, 3, C]. On a CPU this is the matrix product of the patches with the
+    kernel: there XLA's own convolutions are slow inside a loop, such as that over training steps,
+    and so are the grouped ones of a population (measured in experiments/benchmark.md).
     """
 
     outputs: int
     stride: int = 1
-    kernel_init: Any = nn.initializers.variance_scaling(2.0, "fan_in", "normal", in_axis=(1, 2, 3), out_axis=0)
+    kernel_init: Initializer = nn.initializers.variance_scaling(
+        2.0, "fan_in", "normal", in_axis=(1, 2, 3), out_axis=0
+    )
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (self.outputs, 3, 3, x.shape[-1]))
         bias = self.param("bias", nn.initializers.zeros, (self.outputs,))
-        return jax.lax.platform_dependent(x, kernel, cpu=self._patches, default=self._convolution) + bias
+        y = jax.lax.platform_dependent(x, kernel, cpu=self._patches, default=self._convolution)
+        return y + bias
 
     def _patches(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        (height, width, _), padded = x.shape, jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
+        height, width, _ = x.shape
+        padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
         shifted = [
-            padded[i : i + height : self.stride, j : j + width : self.stride] for i in range(3) for j in range(3)
+            padded[i : i + height : self.stride, j : j + width : self.stride]
+            for i in range(3)
+            for j in range(3)
         ]
+        patches = jnp.concatenate(shifted, axis=-1)
         kernel = kernel.reshape(self.outputs, -1)
-        return jax.lax.dot_general(jnp.concatenate(shifted, axis=-1), kernel, (((2,), (1,)), ((), ())))
+        return jax.lax.dot_general(patches, kernel, (((2,), (1,)), ((), ())))
 
     def _convolution(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        strides, padding = (self.stride, self.stride), ((1, 1), (1, 1))
-        return jax.lax.conv_general_dilated(
-            x[None], kernel, strides, padding, dimension_numbers=("NHWC", "OHWI", "NHWC")
-        )[0]
+        strides = (self.stride, self.stride)
+        padding = ((1, 1), (1, 1))
+        axes = ("NHWC", "OHWI", "NHWC")
+        y = jax.lax.conv_general_dilated(x[None], kernel, strides, padding, dimension_numbers=axes)
+        return y[0]
 
 
 class GroupNorm(nn.Module):
-    """Wu & He 2018 (arXiv:1803.08494): each group of channels of one example [H, W, C] is normalized by itself.
+    """x [H, W, C], each group of channels normalized (Wu & He 2018, arXiv:1803.08494), then scaled.
 
-    There are 8 groups where the channels divide so, and fewer where a group would have less than 16 values: the
-    moments of a handful say nothing, and normalizing by them takes away what they were.
+    There are 8 groups where 8 divides the number of channels, else its greatest common divisor with
+    8. There are fewer where a group would have less than 16 values: normalizing by the moments of a
+    few values would remove most of their information.
     """
 
     @nn.compact
@@ -100,27 +124,32 @@ class GroupNorm(nn.Module):
         groups = math.gcd(8, channels)
         while groups > 1 and x.size < 16 * groups:
             groups //= 2
-        precise = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(-1, groups, channels // groups)
+        precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        precise = precise.reshape(-1, groups, channels // groups)
         centred = precise - jnp.mean(precise, axis=(0, 2), keepdims=True)
         variance = jnp.mean(centred**2, axis=(0, 2), keepdims=True)
         normalized = (centred * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
         return normalized.astype(x.dtype) * scale + bias
 
 
-def pure(module_class: type[nn.Module], example: jax.Array, dtype: Any = None, **fields):
-    """(init, apply) of a Linen module whose only static input is the shape of one example.
+def pure(module_class: type[nn.Module], example: jax.Array, dtype: Any = None, **fields) -> Network:
+    """The Network of a Linen module: its `init` and `apply` as pure functions.
 
-    With `dtype` the network computes in it; its parameters and what comes out are float32 all the same.
+    Args:
+      module_class: a module with a field `latent_dim`.
+      example: an input, of which only shape and type count.
+      dtype: of the computation; None: float32. Parameters and outputs are always float32.
+      fields: the other fields of the module.
     """
 
-    def init(rng: jax.Array, latent_dim: Any) -> dict:
+    def init(rng: jax.Array, latent_dim: Any) -> Params:
         return module_class(**fields, latent_dim=latent_dim).init(rng, example).get("params", {})
 
-    def apply(params: dict, inputs: jax.Array):
+    def apply(params: Params, inputs: jax.Array) -> Any:
         if dtype is None:
             return module_class(**fields).apply({"params": params}, inputs)
         params, inputs = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, inputs))
         out = module_class(**fields).apply({"params": params}, inputs)
         return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), out)
 
-    return init, apply
+    return Network(init, apply)

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons for q(z|x) and p(x|z), as in appendix C of Kingma & Welling 2014."""
+"""Multi-layer perceptrons for q(z|x) and p(x|z), as in Kingma & Welling 2014, appendix C."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.networks.layers import ACTIVATIONS, Dense, per_latent_unit, pure
+from vae_jax.networks.layers import ACTIVATION, ACTIVATIONS, Dense, per_latent_unit, pure
+from vae_jax.types import Architecture, Field, Network, Part
 
 
 class Encoder(nn.Module):
@@ -15,7 +16,7 @@ class Encoder(nn.Module):
     hidden: tuple[int, ...]
     activation: str
     width: int
-    latent_dim: Any = 1  # the active units: read at initialization only, for the scale of first weights
+    latent_dim: Any = 1  # the active units; read at initialization only, see per_latent_unit
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -29,20 +30,21 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z [width] -> the likelihood's parameters, [D, channels].
+    """z [width] -> the likelihood's parameters [D, channels].
 
-    The output's bias starts at the data's mean (Burda et al. 2016 do so): a decoder that has to learn the mean
-    image first does it by shrinking the influence of z, which may end in a posterior that ignores x for good.
+    The bias of the output starts at the mean of the data, as in Burda et al. 2016: a decoder that
+    must learn the mean image first reduces the influence of z, and the posterior may collapse.
     """
 
     hidden: tuple[int, ...]
     activation: str
-    start: Any  # [D, channels]
-    latent_dim: Any = 1
+    start: Any  # first bias of the output [D, channels]
+    latent_dim: Any = 1  # as in the encoder
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        h, kernel_init = z, per_latent_unit(1, self.latent_dim)
+        h = z
+        kernel_init = per_latent_unit(1, self.latent_dim)
         for size in self.hidden:
             h = ACTIVATIONS[self.activation](Dense(size, kernel_init)(h))
             kernel_init = Dense.kernel_init
@@ -50,11 +52,32 @@ class Decoder(nn.Module):
         return h.reshape(self.start.shape)
 
 
-def encoder(config, example_shape: tuple[int, ...], width: int, dtype: Any = None):
-    fields = {"hidden": tuple(config.hidden), "activation": config.activation, "width": width}
-    return pure(Encoder, jnp.zeros(example_shape), dtype, **fields)
+def make(
+    section: Any,
+    input_shape: tuple[int, ...],
+    _example_shape: tuple[int, ...],
+    width: int,
+    dtype: Any = None,
+) -> Architecture:
+    """The architecture of any data; see the package for the arguments."""
+    hidden = tuple(section.hidden)
+    fields = {"activation": section.activation}
+    x = jnp.zeros(input_shape)
+    encoder = pure(Encoder, x, dtype, hidden=hidden, width=width, **fields)
+
+    def decoder(start: jax.Array) -> Network:
+        return pure(Decoder, jnp.zeros(width), dtype, hidden=hidden[::-1], start=start, **fields)
+
+    return Architecture(encoder, decoder)
 
 
-def decoder(config, _example_shape: tuple[int, ...], width: int, start: jax.Array, dtype: Any = None):
-    fields = {"hidden": tuple(reversed(config.hidden)), "activation": config.activation, "start": start}
-    return pure(Decoder, jnp.zeros(width), dtype, **fields)
+PART = Part(
+    "network",
+    "mlp",
+    make,
+    "fully connected layers",
+    fields={
+        "hidden": Field((200, 200), "sizes of the encoder's hidden layers", above=0),
+        "activation": ACTIVATION,
+    },
+)

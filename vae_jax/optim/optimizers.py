@@ -1,56 +1,98 @@
-"""Optimizer and schedules, both functions of traced hyper-parameters, so that members may differ in any."""
+"""Optimizers, functions of traced hyper-parameters, so that members may differ in any.
+
+A part's `make(section, hypers) -> optax.GradientTransformation` takes the section config.optimizer
+and one member's hyper-parameters.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from vae_jax.types import Hypers, Params
+from vae_jax.types import Field, Hypers, Objective, Params, Part
 
-# From hyper-parameters to a gradient transformation. Any of optax may be added: one line.
-OPTIMIZERS = {
-    "adam": lambda h: optax.adam(h["learning_rate"]),
-    "adamw": lambda h: optax.adamw(h["learning_rate"], weight_decay=h["weight_decay"]),
-    "adamax": lambda h: optax.adamax(h["learning_rate"]),
-    "adabelief": lambda h: optax.adabelief(h["learning_rate"]),
-    "lion": lambda h: optax.lion(h["learning_rate"], weight_decay=h["weight_decay"]),
-    "nadam": lambda h: optax.nadam(h["learning_rate"]),
-    "radam": lambda h: optax.radam(h["learning_rate"]),
-    "rmsprop": lambda h: optax.rmsprop(h["learning_rate"]),
-    "sgd": lambda h: optax.sgd(h["learning_rate"], momentum=0.9),
+WEIGHT_DECAY = {"weight_decay": Field(1e-4, "of adamw and lion", least=0)}
+# Hyper-parameters that all optimizers have.
+HYPERS = {
+    "learning_rate": Field(3e-3, "before warm-up and decay", above=0),
+    "clip_norm": Field(100.0, "gradients of a larger norm are scaled down to it, nats", above=0),
 }
-STATISTIC_DECAY = 0.99  # of running statistics, which are parameters below a key "statistics"
 
 
-def is_statistic(path) -> bool:
-    """Whether the leaf at `path` of the parameters is a running statistic."""
-    return any(getattr(key, "key", None) == "statistics" for key in path)
+def _optimizer(name: str, make: Callable, hypers: dict[str, Field] | None = None) -> Part:
+    return Part(
+        "optimizer", name, lambda _section, h: make(h), f"optax.{name}", hypers=hypers or {}
+    )
+
+
+def _with_rate(make: Callable) -> Callable:
+    return lambda h: make(h["learning_rate"])
+
+
+def _with_decay(make: Callable) -> Callable:
+    return lambda h: make(h["learning_rate"], weight_decay=h["weight_decay"])
+
+
+def _momentum(h: Hypers) -> optax.GradientTransformation:
+    return optax.sgd(h["learning_rate"], momentum=0.9)
+
+
+OPTIMIZERS = {
+    "adam": _optimizer("adam", _with_rate(optax.adam)),
+    "adamw": _optimizer("adamw", _with_decay(optax.adamw), WEIGHT_DECAY),
+    "adamax": _optimizer("adamax", _with_rate(optax.adamax)),
+    "adabelief": _optimizer("adabelief", _with_rate(optax.adabelief)),
+    "lion": _optimizer("lion", _with_decay(optax.lion), WEIGHT_DECAY),
+    "nadam": _optimizer("nadam", _with_rate(optax.nadam)),
+    "radam": _optimizer("radam", _with_rate(optax.radam)),
+    "rmsprop": _optimizer("rmsprop", _with_rate(optax.rmsprop)),
+    "sgd": _optimizer("sgd", _momentum),
+}
+STATISTIC_DECAY = 0.99  # of the running statistics in params["statistics"]
+
+
+def partition(params: Params) -> Params:
+    """The name of the partition of every leaf: "model", "objective" or "statistics"."""
+
+    def of(name: str, tree: Params) -> Params:
+        kind = name if name in ("objective", "statistics") else "model"
+        return jax.tree.map(lambda _: kind, tree)
+
+    return {name: of(name, tree) for name, tree in params.items()}
 
 
 def norm(grads: Params) -> jax.Array:
-    """The global norm of the gradient of what is learned, as the clipping sees it."""
-    return optax.tree.norm(jax.tree.map_with_path(lambda path, g: 0.0 * g if is_statistic(path) else g, grads))
+    """The global norm of the gradient of the model's parameters, as its clipping sees it."""
+    model = {k: v for k, v in grads.items() if k not in ("objective", "statistics")}
+    return optax.tree.norm(model)
 
 
-def make_tx(config) -> Callable[[Hypers], optax.GradientTransformation]:
-    """hypers -> clip by global norm, then the optimizer named by config.optimizer (the train section).
+def make_tx(
+    optimizer: Callable[[Hypers], optax.GradientTransformation], objective: Objective
+) -> Callable[[Hypers], optax.GradientTransformation]:
+    """hypers -> the transformation of all gradients, in three partitions.
 
-    The gradient of a running statistic is (value - batch statistic); it moves by a fixed part of that, unclipped.
+    model: clipped by its global norm, then `optimizer`.
+    objective: the networks of an objective, by the optimizer that it declares, else as the model.
+    statistics: their gradient is (value - batch statistic); SGD moves them by a fixed part of it,
+      unclipped.
     """
 
-    def kinds(params: Params) -> Params:
-        return jax.tree.map_with_path(lambda path, _: "statistic" if is_statistic(path) else "learned", params)
-
     def tx(hypers: Hypers) -> optax.GradientTransformation:
-        learned = optax.chain(optax.clip_by_global_norm(hypers["clip_norm"]), OPTIMIZERS[config.optimizer](hypers))
-        return optax.partition({"learned": learned, "statistic": optax.sgd(1 - STATISTIC_DECAY)}, kinds)
+        clip = optax.clip_by_global_norm(hypers["clip_norm"])
+        model = optax.chain(clip, optimizer(hypers))
+        own = objective.optimizer(hypers) if objective.optimizer else model
+        statistics = optax.sgd(1 - STATISTIC_DECAY)
+        transforms: Any = {"model": model, "objective": own, "statistics": statistics}
+        return optax.partition(transforms, partition)
 
     return tx
 
 
 def moving_average(average: Params | None, params: Params, decay, step) -> Params | None:
-    """decay * average + (1 - decay) * params; the first steps count more, so that it soon forgets the start."""
+    """decay * average + (1 - decay) * params; the first steps weigh more, to forget the start."""
     if average is None:
         return None
     decay = jnp.where(decay < 1, jnp.minimum(decay, (1 + step) / (10 + step)), decay)

@@ -1,1 +1,2 @@
-"""Many devices, many processes, many members: where arrays live and how one member's step becomes a population's."""
+"""Many devices, many processes, many members: where arrays live, and how a function of one member
+becomes a function of the population."""

@@ -1,7 +1,8 @@
 """Where arrays live: a mesh ("member", "data"), one axis for the population and one for the batch.
 
-Placing is all there is to it: the compiled program is the same, and the partitioner does the rest. With several
-processes (`jax.distributed`) every one of them runs the same calls in the same order, on its part of the arrays.
+Placing the arrays is all that is done here: the program is the same on any number of devices, and
+XLA's partitioner derives the communication. With several processes (`jax.distributed`) each runs
+the same calls in the same order, on its part of the arrays.
 """
 
 import math
@@ -16,58 +17,78 @@ from vae_jax.errors import UserError
 
 
 def member_axis(num_members: int, num_devices: int) -> int:
-    """How many devices share the members: as many as divide both numbers."""
+    """How many devices share the members: the greatest common divisor of the two numbers."""
     return math.gcd(num_members, num_devices)
 
 
-def make_mesh(num_members: int, batch_size: int, devices: list | None = None) -> Mesh:
-    """As many devices as divide the members, and of the rest as many as divide the batch.
+def mesh_shape(num_members: int, batch_size: int, num_devices: int) -> tuple[int, int]:
+    """(devices that share the members, devices that share a batch): as many as divide them.
 
     Raises:
-      UserError: a device would be left over that belongs to one of several processes.
+      UserError: a device of one of several processes would be left over.
+    """
+    members = member_axis(num_members, num_devices)
+    rest = num_devices // members
+    data = max(d for d in range(1, rest + 1) if batch_size % d == 0)
+    num_processes = jax.process_count()
+    if num_processes > 1 and members * data < num_devices:
+        raise UserError(
+            f"{num_members} members with batches of {batch_size} do not divide among the "
+            f"{num_devices} devices of {num_processes} processes: choose a train.batch_size and "
+            f"eval.batch_size that {rest} divides"
+        )
+    return members, data
+
+
+def make_mesh(num_members: int, batch_size: int, devices: list | None = None) -> Mesh:
+    """The mesh of a population.
+
+    Args:
+      devices: of which as many are used as `mesh_shape` says; None: all.
     """
     devices = jax.devices() if devices is None else devices
-    members = member_axis(num_members, len(devices))
-    rest = len(devices) // members
-    data = max(d for d in range(1, rest + 1) if batch_size % d == 0)
-    if jax.process_count() > 1 and members * data < len(devices):
-        raise UserError(
-            f"{num_members} members with batches of {batch_size} do not divide among the {len(devices)} devices of "
-            f"{jax.process_count()} processes: choose a train.batch_size and eval.batch_size that {rest} divides"
-        )
+    members, data = mesh_shape(num_members, batch_size, len(devices))
+    used = devices[: members * data]
     axis_types = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((members, data), ("member", "data"), axis_types, devices=devices[: members * data])
+    return jax.make_mesh((members, data), ("member", "data"), axis_types, devices=used)
 
 
 def place(mesh: Mesh, tree, *axes: str | None):
-    """`tree` on the mesh, the leading axes of every leaf split along the named mesh axes (None: whole).
+    """`tree` on the mesh, each leaf's leading axes split along the mesh axes named in `axes`.
 
-    With several processes each gives the whole of `tree`, and the same.
+    Args:
+      tree: the whole of it on every process, and the same.
+      axes: one for each leading axis; None: not split.
     """
     sharding = NamedSharding(mesh, P(*axes))
     if jax.process_count() == 1:
         return jax.device_put(tree, sharding)
 
-    def one(leaf):
+    def place_leaf(leaf):
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.device_put(leaf, sharding)
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(place_leaf, tree)
 
 
 def abstract(mesh: Mesh, tree, *axes: str | None):
-    """A tree of shapes that also says where its arrays are to lie."""
+    """The ShapeDtypeStructs of `tree`, with the sharding that `place` would give its arrays."""
     sharding = NamedSharding(mesh, P(*axes))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+
+    def shape_of(leaf) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(shape_of, tree)
 
 
 def fetch(tree):
     """`tree` as NumPy arrays, whole, on every process."""
 
-    def one(leaf):
-        whole = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-        return np.asarray(leaf if whole else multihost_utils.process_allgather(leaf, tiled=True))
+    def fetch_leaf(leaf) -> np.ndarray:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(fetch_leaf, tree)

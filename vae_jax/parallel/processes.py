@@ -1,4 +1,7 @@
-"""The processes of one command: who writes and prints, and what all of them agree on."""
+"""The processes of one command: which one writes and prints, and what all of them agree on.
+
+Every function but `is_main` and `say` is collective: all processes must call it.
+"""
 
 import hashlib
 
@@ -8,18 +11,18 @@ from jax.experimental import multihost_utils
 
 
 def is_main() -> bool:
-    """Whether this is process 0, the one that writes, draws and prints."""
+    """Whether this is process 0, which writes, draws and prints."""
     return jax.process_index() == 0
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has called it with the same `what`."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
 
 
 def largest(number: int) -> int:
-    """The largest of the processes' numbers, on every process."""
+    """The largest of the processes' numbers."""
     if jax.process_count() == 1:
         return number
     return int(np.max(multihost_utils.process_allgather(np.asarray(number))))
@@ -32,6 +35,6 @@ def agree(text: str) -> bool:
 
 
 def say(text: str) -> None:
-    """Prints once, however many processes there are."""
+    """Prints `text`, in process 0 only."""
     if is_main():
         print(text, flush=True)

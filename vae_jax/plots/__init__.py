@@ -1,1 +1,4 @@
-"""The pictures of a run, a module per subject. Matplotlib is imported where it is used: it takes a second."""
+"""The plots of a run or sweep, one module for each.
+
+Matplotlib is imported where it is used: it takes a second.
+"""

@@ -1,97 +1,129 @@
-"""The pictures of one member: what it draws, what it makes of test examples, what its codes mean, how it got there."""
+"""All plots of one member: samples, reconstructions, training, rates, codes."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from vae_jax.data import Dataset
+from vae_jax.data.kinds import KINDS
+from vae_jax.data.kinds.kind import look_at
 from vae_jax.errors import UserError
-from vae_jax.plots import base, latent_space, latent_units
-from vae_jax.plots.latent_space import Scene
+from vae_jax.plots import (
+    codes,
+    interpolation,
+    manifold,
+    rates,
+    reconstructions,
+    samples,
+    training_curves,
+    traversal,
+)
+from vae_jax.plots.examples import Style
+from vae_jax.plots.scene import Scene, layers
 from vae_jax.run import Codes, Run
+from vae_jax.types import Example
 from vae_jax.workdir.rows import read_rows
 
-NUM_SAMPLES, NUM_PAIRS, NUM_SHOWN, NUM_CODES = 8, 10, 40, 10_000  # a side; a row; examples looked at; codes drawn
+NUM_SHOWN, NUM_CODES = 40, 10_000  # examples that are drawn; codes that are
+GOLDEN = 0.618034
 
 
-def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: dict, own: list[str]) -> None:
-    """The PNG files of a member in `folder`; those that its kind of model does not have are left out.
+def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: dict) -> None:
+    """Draws the PNG files of a member in `folder`, but for those its kind of model does not have.
 
     Args:
-      name: of the dataset, as it may be called.
+      name: of the dataset, for titles.
       entry: the member's in results.json.
-      own: the parts that came as Python objects: of a model of one's own the prior is not known.
     """
     rows = [row for row in read_rows(run.workdir / "metrics.jsonl") if row["member"] == run.member]
+    test = entry["test"]
+    has_rate = test["rate"] is not None
     about = f"{name}, epoch {entry['epoch']:.4g}"
-    has_rate = entry["test"]["rate"] is not None
-    if has_rate:
-        about += f", beta {next(row['beta'] for row in reversed(rows) if row['split'] == 'train'):.3g}"
-    # Spread over the split, which may be sorted by label.
-    shown = np.unique(np.linspace(0, dataset.test.num - 1, NUM_SHOWN).astype(int))
-    shown = shown[np.argsort(np.arange(len(shown)) * 0.618034 % 1, kind="stable")]  # so that neighbours differ
-    x = np.asarray(run.as_evaluated(dataset, "test", shown)).reshape(-1, *run.example_shape)
-    style = base.look(x)
-    sample_rng, reconstruct_rng = jax.random.split(jax.random.key(run.config.eval.seed))
+    beta = next((row["beta"] for row in reversed(rows) if row["split"] == "train"), None)
+    if has_rate and beta is not None:
+        about += f", beta {beta:.3g}"
+    positions = _positions(dataset)
+    shown = _examples(run, dataset, positions)
+    style = _style(run, dataset, shown)
+    settings: Any = run.config.eval
+    sample_rng, reconstruct_rng = jax.random.split(jax.random.key(settings.seed))
     if run.model.sample_prior is not None:
-        _samples(folder / "samples.png", run, sample_rng, style, about, fitted=not has_rate)
-    at = "at one z ~ q(z|x)" if has_rate else "at their codes z"
-    _reconstructions(folder / "reconstructions.png", run, reconstruct_rng, x, style, f"E[x|z] {at}", about)
-    base.curves(folder / "curves.png", rows, f"Training curves, nats per example\n{about}")
-    unit_rate, activity = (
-        None if values is None else np.array(values, float)
-        for values in (entry["test"].get("unit_rate"), entry["test"].get("unit_activity"))
-    )
-    if unit_rate is not None:
-        title = f"Rate = {unit_rate.sum():.2f} nats per test example, unit by unit: KL(q(z|x) || p(z))\n{about}"
-        latent_units.rates(folder / "rates.png", unit_rate, activity, title)
+        path = folder / "samples.png"
+        samples.draw(path, run, sample_rng, shown, style, fitted=not has_rate, about=about)
+    path = folder / "reconstructions.png"
+    code = "at one z ~ q(z|x)" if has_rate else "at their codes z"
+    reconstructions.draw(path, run, reconstruct_rng, shown, style, code, about)
+    title = f"Training curves, nats per example\n{about}"
+    training_curves.draw(folder / "curves.png", rows, title)
+    unit_rate = test.get("unit_rate")
+    _rates(folder, unit_rate, test.get("unit_activity"), about)
     try:
-        codes = _codes(run, dataset, shown)
-    except UserError:  # a posterior without a mean, of a model of one's own
+        found = _codes(run, dataset, positions)
+    except UserError:  # a posterior without a mean
         return
-    scene = Scene(run, x, codes, has_rate and "model" not in own, unit_rate, style, about)
-    _latents(folder, scene, dataset.label_names)
+    scene = Scene(run, shown, found, unit_rate, style, about, run.model.standard_normal)
+    label = settings.label or next(iter(dataset.test.columns), "")
+    _of_codes(folder, scene, dataset.class_names.get(label, ()))
 
 
-def _codes(run: Run, dataset: Dataset, shown: np.ndarray) -> Codes:
-    """Of the test examples `shown`, then of more that are spread over the split."""
+def style_of(run: Run, dataset: Dataset) -> Style:
+    """How examples of the run's data are drawn."""
+    return _style(run, dataset, _examples(run, dataset, _positions(dataset)))
+
+
+def _style(run: Run, dataset: Dataset, shown: Example) -> Style:
+    return Style(KINDS[dataset.kind], run.example_shape, look_at(np.asarray(shown.x)))
+
+
+def _positions(dataset: Dataset) -> np.ndarray:
+    """Which test examples are drawn: spread over the split, which may be sorted by label."""
+    spread = np.unique(np.linspace(0, dataset.test.num - 1, NUM_SHOWN).astype(int))
+    mixed = np.argsort(np.arange(len(spread)) * GOLDEN % 1, kind="stable")
+    return spread[mixed]  # so that neighbours differ
+
+
+def _examples(run: Run, dataset: Dataset, positions: np.ndarray) -> Example:
+    """The test examples at `positions` as they are evaluated, x [n, D]."""
+    return jax.tree.map(np.asarray, run.as_evaluated(dataset, "test", positions))
+
+
+def _codes(run: Run, dataset: Dataset, positions: np.ndarray) -> Codes:
+    """The codes of the test examples at `positions`, then of more, spread over the split."""
     more = np.unique(np.linspace(0, dataset.test.num - 1, NUM_CODES).astype(int))
-    return run.codes(dataset, "test", np.concatenate([shown, np.setdiff1d(more, shown)]))
+    return run.codes(dataset, "test", np.concatenate([positions, np.setdiff1d(more, positions)]))
 
 
-def _samples(path: Path, run: Run, rng: jax.Array, style: base.Look, about: str, fitted: bool) -> None:
-    rows, columns = (base.that_fit(run.example_shape, NUM_SAMPLES, axis=axis) for axis in (0, 1))
-    images = np.asarray(run.sample(rng, rows * columns))
-    what = "Decoded draws from the prior: E[x|z], z ~ p(z)"
-    if fitted:
-        what = "Decoded draws from a Gaussian fitted to the training codes"
-    base.tiles(path, images.reshape(rows, columns, *run.example_shape), f"{what}\n{about}", style)
+def _rates(folder: Path, unit_rate, unit_activity, about: str) -> None:
+    """A plot for each layer whose rate is known per unit."""
+    activities = layers(unit_activity)
+    for layer, rate in layers(unit_rate).items():
+        if rate is None:
+            continue
+        rate, activity = np.array(rate, float), activities.get(layer)
+        of = f" of {layer}" if layer else ""
+        title = (
+            f"Rate{of} = {rate.sum():.2f} nats per test example, unit by unit: "
+            f"KL(q(z|x) || p(z))\n{about}"
+        )
+        activity = None if activity is None else np.array(activity, float)
+        rates.draw(_of_layer(folder / "rates.png", layer), rate, activity, title)
 
 
-def _reconstructions(path: Path, run: Run, rng, x: np.ndarray, style: base.Look, what: str, about: str) -> None:
-    """Blocks of three rows: what the encoder saw, the mean of p(x|z), the difference."""
-    columns = min(base.that_fit(run.example_shape, NUM_PAIRS), len(x))
-    blocks = max(1, min(2 if base.tile_size(run.example_shape)[0] <= 130 else 1, len(x) // columns))
-    x = x[: blocks * columns]
-    decoded = np.asarray(run.reconstruct(rng, x))
-    error = np.sqrt(np.mean(np.square(x - decoded, dtype=np.float64)))
-    parts = [a.reshape(blocks, 1, columns, *run.example_shape) for a in (x, decoded, x - decoded)]
-    table = np.concatenate(parts, axis=1).reshape(3 * blocks, columns, *run.example_shape)
-    title = f"Test examples x as the encoder sees them, and {what}\n"
-    zero = "" if x.ndim == 2 else "; " + ("middle grey is zero" if x.shape[-1] == 3 else "blue above, red below zero")
-    title += f"differences: root mean square {error:.3g} per value{zero}\n{about}"
-    labels = ["x", "E[x|z]", "x − E[x|z]"] * blocks
-    signed = range(2, 3 * blocks, 3)
-    base.tiles(path, table, title, style, labels, breaks=(range(3, 3 * blocks, 3), ()), signed=signed)
+def _of_codes(folder: Path, scene: Scene, label_names: tuple[str, ...]) -> None:
+    what = "Posterior means" if scene.run.model.log_joint else "Codes"
+    for layer, means in layers(scene.codes.mean).items():
+        whose = f" of {layer}," if layer else " of"
+        title = f"{what}{whose} {len(means):,} test examples\n{scene.about}"
+        path = _of_layer(folder / "latents.png", layer)
+        codes.draw(path, means, scene.codes.label, title, scene.standard_normal, label_names)
+    interpolation.draw(folder / "interpolation.png", scene)
+    traversal.draw(folder / "traversal.png", scene)
+    if scene.means.shape[1] == 2:
+        manifold.draw(folder / "manifold.png", scene)
 
 
-def _latents(folder: Path, scene: Scene, label_names: tuple[str, ...]) -> None:
-    what = "Posterior means" if scene.prior else "Codes"
-    title = f"{what} of {len(scene.codes.mean):,} test examples\n{scene.about}"
-    codes = scene.codes.mean, scene.codes.label
-    latent_units.latents(folder / "latents.png", *codes, title, scene.prior, label_names)
-    latent_space.interpolation(folder / "interpolation.png", scene)
-    latent_space.traversal(folder / "traversal.png", scene)
-    if scene.run.latent_dim == 2:
-        latent_space.manifold(folder / "manifold.png", scene)
+def _of_layer(path: Path, layer: str) -> Path:
+    """rates.png of a single layer, rates_z2.png of one of several."""
+    return path.with_name(f"{path.stem}_{layer}{path.suffix}") if layer else path

@@ -23,12 +23,16 @@ class Cells(NamedTuple):
 
     def index(self, member: dict) -> tuple[int, int]:
         """The row and column of a member."""
-        return self.rows.index(value(member, self.row)), self.columns.index(value(member, self.column))
+        row = self.rows.index(value(member, self.row))
+        return row, self.columns.index(value(member, self.column))
 
 
 def axes(members: list[dict]) -> tuple[list[str], list[str]]:
-    """(the fields of the table's axes: [rows, columns], or one field, or none; the other swept fields). Beta makes the
-    columns and the latent dimension the rows where they are swept; the seed is an axis only where it is alone."""
+    """(the fields of the axes: [rows, columns], one field, or none; the other swept fields).
+
+    Beta makes the columns and the latent dimension the rows where they are swept; the seed is an
+    axis only where it is alone.
+    """
     swept = list(dict.fromkeys(field for member in members for field in member["swept"]))
     chosen = [field for field in swept if field != SEED] or swept
     if len(chosen) > 1:
@@ -45,39 +49,61 @@ def cells(members: list[dict], split: str, metric: str) -> Cells:
     mean, sd = np.full((2, len(rows), len(columns)), np.nan)
     count, diverged = np.zeros((2, len(rows), len(columns)), int)
     table = Cells(metric, row, column, rows, columns, mean, sd, count, diverged)
-    found: dict[tuple, list] = {}
+    found: dict[tuple[int, int], list[float]] = {}
     for member in members:
-        place, number = table.index(member), metric_of(member, split, metric)
+        place = table.index(member)
+        number = metric_of(member, split, metric)
         if member["diverged_at"] is not None:
-            table.diverged[place] += 1
+            diverged[place] += 1
         elif math.isfinite(number):
             found.setdefault(place, []).append(number)
     for place, numbers in found.items():
-        table.mean[place], table.count[place] = np.mean(numbers), len(numbers)
-        table.sd[place] = np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan
+        mean[place] = np.mean(numbers)
+        count[place] = len(numbers)
+        sd[place] = np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan
     return table
 
 
 def averaged(members: list[dict], table: Cells) -> str:
     """What a cell of the table is the mean of, in words."""
+    counts = _counts(table)
+    if counts <= {1}:
+        return "one member per cell"
     others = ", ".join(short(field) for field in axes(members)[1]) or "members of equal settings"
-    counts = set(table.count[table.count > 0].tolist())
-    several = f"{max(counts, default=0)} members per cell" if len(counts) == 1 else "number of members in brackets"
-    return "one member per cell" if counts <= {1} else f"mean ± sd over {others}, {several}"
+    same = f"{max(counts)} members per cell"
+    return (
+        f"mean ± sd over {others}, {same if len(counts) == 1 else 'number of members in brackets'}"
+    )
 
 
 def cell_texts(table: Cells) -> list[list[str]]:
-    """ "97.12 ± 0.05" per cell [rows, columns], with the number of members where cells differ; "-" where none."""
-    means, several = table.mean[table.count > 0], len(set(table.count[table.count > 0].tolist())) > 1
-    spread = max(np.ptp(means) if means.size else 0.0, *table.sd[table.count > 1], 0.0)
-    places = int(np.clip(1 - math.floor(math.log10(spread)), 2, 6)) if spread > 1e-6 else 2  # tells means apart
-    if table.metric == "active_units":
-        places = int(np.any(table.count > 1))
+    """ "97.12 ± 0.05" per cell [rows, columns]; "-" where there is no member.
 
-    def one(mean, sd, count, diverged):
+    The number of members is added where cells differ in it.
+    """
+    places = _decimal_places(table)
+    several = len(_counts(table)) > 1
+
+    def text(cell: tuple[int, int]) -> str:
+        count = table.count[cell]
         if not count:
-            return "diverged" if diverged else "-"
-        return f"{mean:.{places}f}" + (f" ± {sd:.{places}f}" if count > 1 else "") + (f" ({count})" if several else "")
+            return "diverged" if table.diverged[cell] else "-"
+        spread = f" ± {table.sd[cell]:.{places}f}" if count > 1 else ""
+        return f"{table.mean[cell]:.{places}f}{spread}" + (f" ({count})" if several else "")
 
-    arrays = (table.mean, table.sd, table.count, table.diverged)
-    return [[one(*cell) for cell in zip(*lines, strict=True)] for lines in zip(*arrays, strict=True)]
+    rows, columns = table.mean.shape
+    return [[text((i, j)) for j in range(columns)] for i in range(rows)]
+
+
+def _counts(table: Cells) -> set[int]:
+    """The different numbers of members in a cell, but for empty ones."""
+    return set(table.count[table.count > 0].tolist())
+
+
+def _decimal_places(table: Cells) -> int:
+    """As many as tell the means apart."""
+    if table.metric == "active_units":
+        return int(np.any(table.count > 1))
+    means = table.mean[table.count > 0]
+    spread = max(np.ptp(means) if means.size else 0.0, *table.sd[table.count > 1], 0.0)
+    return int(np.clip(1 - math.floor(math.log10(spread)), 2, 6)) if spread > 1e-6 else 2

@@ -1,13 +1,15 @@
-"""metrics.jsonl, timing.jsonl and the progress line of a training, from what its chunks of steps return."""
+"""metrics.jsonl, timing.jsonl and the progress line of a training."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
-from vae_jax.parallel import devices
+from vae_jax.parallel import devices, processes
 from vae_jax.training import tensorboard
 from vae_jax.training.program import Program
 from vae_jax.workdir import ranking
@@ -15,46 +17,88 @@ from vae_jax.workdir.progress import Progress
 from vae_jax.workdir.rows import Rows, read_rows
 
 
-class Log:
-    """Writes the rows of finished chunks; fetching them one chunk late keeps the device busy."""
+class _Chunk(NamedTuple):
+    """The result of T training steps of N members, `begin` + 1 to `end`."""
 
-    def __init__(self, workdir: Path, program: Program, start: int):
-        self.program, self.pending = program, None
-        self.part = {"part": program.name} if program.name else {}
-        before = lambda row: row["step"] <= start  # noqa: E731
-        ours, part = set(program.members), program.name
-        self.metrics = Rows(workdir / "metrics.jsonl", lambda row: row["member"] not in ours or before(row))
-        self.timing = Rows(workdir / "timing.jsonl", lambda row: row.get("part", "") != part or before(row))
-        self.events = tensorboard.Events(workdir, program) if program.config.eval.tensorboard else None
-        self.progress = Progress(program.total_steps, start, program.name)
-        rows = read_rows(workdir / "timing.jsonl")
-        self.began = time.monotonic() - (rows[-1]["wall_time_s"] if rows else 0.0)
-        self.clock = time.monotonic()
+    begin: int
+    end: int
+    metrics: dict  # {name: [T, N]}
+    diverged_at: jax.Array  # [N], -1 of members that have not diverged
+
+
+class Log:
+    """Writes the metrics of a program's training.
+
+    A chunk is fetched from the device only when the next one has been started, which keeps the
+    device busy.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        program: Program,
+        start: int,
+        on_row: Callable[[dict], None] | None = None,
+    ):
+        """Opens the files; rows of this program after step `start` are dropped.
+
+        Args:
+          on_row: called with every row of metrics as it is written, by process 0.
+        """
+        self.program = program
+        self.on_row = on_row
+        self.pending: _Chunk | None = None
         self.diverged_at = self.stopped_at = np.full(len(program.members), -1)
 
+        def keep_metrics(row: dict) -> bool:
+            return row["member"] not in program.members or row["step"] <= start
+
+        def keep_timing(row: dict) -> bool:
+            return row.get("part", "") != program.name or row["step"] <= start
+
+        self.metrics = Rows(workdir / "metrics.jsonl", keep_metrics)
+        self.timing = Rows(workdir / "timing.jsonl", keep_timing)
+        writes_events = program.config.eval.tensorboard
+        self.events = tensorboard.Events(workdir, program) if writes_events else None
+        self.progress = Progress(program.total_steps, start, program.name)
+        timing = read_rows(workdir / "timing.jsonl")
+        self.began = time.monotonic() - (timing[-1]["wall_time_s"] if timing else 0.0)
+        self.last_written = time.monotonic()
+
     def chunk(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
-        before, self.pending = self.pending, (begin, end, metrics, diverged_at)
+        """Takes the result of steps `begin` + 1 to `end`, and writes that of the chunk before.
+
+        Args:
+          metrics: {name: [T, N]}, on the device.
+          diverged_at: [N].
+        """
+        before = self.pending
+        self.pending = _Chunk(begin, end, metrics, diverged_at)
         if before is not None:
-            self._write(*before)
+            self._write(before)
 
     def flush(self) -> None:
-        """Everything that is known, onto the disk."""
-        before, self.pending = self.pending, None
+        """Writes everything known, and waits until it is on the disk."""
+        before = self.pending
+        self.pending = None
         if before is not None:
-            self._write(*before)
+            self._write(before)
         self._flush(durable=True)
 
     def nobody_runs(self) -> bool:
-        """Whether every member has diverged or been stopped, as far as is known."""
+        """Whether every member has diverged or been stopped, as far as has been written."""
         return bool(np.all((self.diverged_at >= 0) | (self.stopped_at >= 0)))
 
     def row(self, step: int, split: str, i: int, values: dict) -> None:
-        """A row of metrics.jsonl for the i-th member of this program."""
+        """Writes a row of metrics for the i-th member of this program."""
         epoch = round(step / self.program.steps_per_epoch, 4)
-        row = {"step": step, "epoch": epoch, "split": split, "member": self.program.members[i]} | values
+        member = self.program.members[i]
+        row = {"step": step, "epoch": epoch, "split": split, "member": member} | values
         self.metrics.write(row)
         if self.events:
             self.events.write(row)
+        if self.on_row and processes.is_main():
+            self.on_row(row)
 
     def _flush(self, durable: bool = False) -> None:
         self.metrics.flush(durable)
@@ -62,28 +106,62 @@ class Log:
         if self.events:
             self.events.flush()
 
-    def _write(self, begin: int, end: int, metrics: dict, diverged_at: jax.Array) -> None:
-        metrics, diverged_at = devices.fetch((metrics, diverged_at))
-        self.diverged_at, shown = diverged_at[: len(self.program.members)], []
-        means = {name: v.mean(0, dtype=np.float64) for name, v in metrics.items()}
-        for i, stopped in enumerate(self.diverged_at):
-            values = {name: float(v[i]) for name, v in means.items()}
-            if begin <= stopped < end:  # the steps before count, and what was not finite then is named
-                parts = {name: v[: stopped - begin + 1, i] for name, v in metrics.items()}
-                self._report(i, stopped, [name for name, v in parts.items() if not np.isfinite(v[-1])])
-                values = {name: float(v[:-1].mean(dtype=np.float64)) for name, v in parts.items() if len(v) > 1}
-            if values and not 0 <= stopped < begin and not 0 <= self.stopped_at[i] <= begin:
-                self.row(end, "train", i, values)
-                shown.append((values["loss"], values.get("elbo")))
-        now, before = time.monotonic(), self.clock
-        self.clock = now
-        pace = (end - begin) * self.program.config.train.batch_size * len(self.program.members) / (now - before)
-        row = {"step": end, "wall_time_s": round(now - self.began, 3), "examples_per_s": round(pace, 1)}
-        self.timing.write(row | self.part)
+    def _write(self, chunk: _Chunk) -> None:
+        metrics, diverged_at = devices.fetch((chunk.metrics, chunk.diverged_at))
+        self.diverged_at = diverged_at[: len(self.program.members)]
+        shown = self._write_metrics(chunk._replace(metrics=metrics))
+        examples_per_s = self._write_timing(chunk)
         self._flush()
         if shown:
-            self.progress.update(end, end / self.program.steps_per_epoch, shown, pace)
+            epoch = chunk.end / self.program.steps_per_epoch
+            self.progress.update(chunk.end, epoch, shown, examples_per_s)
 
-    def _report(self, i: int, step: int, terms: list[str]) -> None:
-        who = ranking.named({"member": self.program.members[i], "swept": self.program.changes[i]})
+    def _write_metrics(self, chunk: _Chunk) -> list[tuple[float, float | None]]:
+        """Writes a row for each member that was training; returns the (loss, elbo) of each."""
+        means = {name: v.mean(0, dtype=np.float64) for name, v in chunk.metrics.items()}
+        shown = []
+        for i, diverged_at in enumerate(self.diverged_at):
+            had_diverged = 0 <= diverged_at < chunk.begin
+            was_stopped = 0 <= self.stopped_at[i] <= chunk.begin
+            if had_diverged or was_stopped:
+                continue
+            values = {name: float(v[i]) for name, v in means.items()}
+            if chunk.begin <= diverged_at < chunk.end:
+                self._report_divergence(chunk, i)
+                values = self._means_before_divergence(chunk, i)
+            if values:
+                self.row(chunk.end, "train", i, values)
+                shown.append((values["loss"], values.get("elbo")))
+        return shown
+
+    def _means_before_divergence(self, chunk: _Chunk, i: int) -> dict[str, float]:
+        """Means over the steps before the one that diverged; {} if that was the first."""
+        num = self.diverged_at[i] - chunk.begin
+        if num == 0:
+            return {}
+        return {name: float(v[:num, i].mean(dtype=np.float64)) for name, v in chunk.metrics.items()}
+
+    def _report_divergence(self, chunk: _Chunk, i: int) -> None:
+        step = self.diverged_at[i]
+        at = step - chunk.begin
+        terms = [name for name, v in chunk.metrics.items() if not np.isfinite(v[at, i])]
+        swept = self.program.changes[i]
+        who = ranking.named({"member": self.program.members[i], "swept": swept})
         logging.error("%s diverged at step %d: not finite: %s", who, step, ", ".join(terms))
+
+    def _write_timing(self, chunk: _Chunk) -> float:
+        """Writes the wall time and the pace of a chunk; returns examples/s over all members."""
+        now = time.monotonic()
+        batch_size = self.program.config.train.batch_size
+        examples = (chunk.end - chunk.begin) * batch_size * len(self.program.members)
+        examples_per_s = examples / (now - self.last_written)
+        self.last_written = now
+        row = {
+            "step": chunk.end,
+            "wall_time_s": round(now - self.began, 3),
+            "examples_per_s": round(examples_per_s, 1),
+        }
+        if self.program.name:
+            row["part"] = self.program.name
+        self.timing.write(row)
+        return examples_per_s

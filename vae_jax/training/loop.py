@@ -1,4 +1,4 @@
-"""The one training loop: chunks of steps in one compiled call, for a population that may be of one."""
+"""The one training loop: steps in compiled chunks, for a population that may be of one."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from vae_jax.data import Dataset, stream
 from vae_jax.parallel import devices, population
 from vae_jax.parallel.processes import say
-from vae_jax.training.evaluation import make_evaluate, summarize
+from vae_jax.training.evaluation import Evaluator, summarize
 from vae_jax.training.log import Log
 from vae_jax.training.program import Program, device_memory
 from vae_jax.training.signals import Interrupted, catch_signals
@@ -23,18 +23,20 @@ from vae_jax.workdir import checkpoints
 
 
 def make_train_chunk(program: Program, mesh) -> Callable:
-    """Jitted (state, hypers, store [n, D], index) -> (state, metrics {name: [T, N]}, diverged_at [N]).
+    """Jitted (state, hypers, store [n, D], index) -> (state, metrics {name: [T, N]}, diverged_at
+    [N]).
 
     index is [T, B], or [T, N, B] where members have orders of their own.
     """
-    # On a CPU convolutions are faster one member after another, matrix products side by side
-    # (experiments/convolutions.md); members that are spread over devices go side by side.
-    conv = program.config.model.encoder == "conv"
-    one_by_one = conv and mesh.devices.flat[0].platform == "cpu" and mesh.shape["member"] == 1
+    # Members that are spread over devices go side by side.
+    on_cpu = mesh.devices.flat[0].platform == "cpu" and mesh.shape["member"] == 1
+    one_by_one = program.one_by_one_on_cpu and on_cpu
     return _train_chunk(program.steps.train, program.config.sweep.shared_data, mesh, one_by_one)
 
 
-@functools.lru_cache(maxsize=2)  # the parts of a sweep that share their steps share what is compiled
+@functools.lru_cache(
+    maxsize=2
+)  # the parts of a sweep that share their steps share what is compiled
 def _train_chunk(train_step: Callable, shared_data: bool, mesh, one_by_one: bool) -> Callable:
     step = population.lift(train_step, (0, 0, None, None if shared_data else 0), one_by_one)
 
@@ -52,17 +54,30 @@ def _judge(judge: Callable) -> Callable:
 
 
 def is_resident(config, dataset: Dataset) -> bool:
-    """Whether the training set goes to the device whole: "auto" allows it a quarter of the device's memory."""
+    """Whether the training set goes to the device whole: "auto" allows it a quarter of the
+    device's memory."""
     if config.data.resident != "auto":
         return config.data.resident == "yes"
-    num_bytes = dataset.train.num * int(np.prod(dataset.example_shape)) * dataset.dtype.itemsize
+    value_bytes = dataset.dtype.itemsize + (dataset.train.observed is not None)
+    num_bytes = dataset.train.num * int(np.prod(dataset.example_shape)) * value_bytes
     return num_bytes <= device_memory() / 4
 
 
-def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, params=None) -> TrainState:
-    """Trains to the end, from the newest checkpoint in `workdir` or else from `params` or a fresh start.
+def fit(
+    program: Program,
+    dataset: Dataset,
+    workdir: Path,
+    stop: catch_signals,
+    params=None,
+    on_row: Callable[[dict], None] | None = None,
+) -> TrainState:
+    """Trains to the end, from the newest checkpoint in `workdir` or else from `params` or a fresh
+    start.
 
-    The end comes early when every member's loss has diverged, or its validation has not improved for too long.
+    The end comes early when every member has diverged or been stopped.
+
+    Args:
+      on_row: called with every row of metrics as it is written.
 
     Raises:
       Interrupted: a signal came; the chunk was finished and saved.
@@ -70,37 +85,38 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
     """
     config = program.config
     mesh = devices.make_mesh(population.size(program.hypers), config.train.batch_size)
-    train_chunk, evaluate = make_train_chunk(program, mesh), make_evaluate(program)
+    train_chunk, evaluator = make_train_chunk(program, mesh), Evaluator(program)
     resident = is_resident(config, dataset)
     hypers = devices.place(mesh, program.hypers, "member")
-
-    start, state = restore(program, workdir, mesh, set_aside=True) or (0, initial_state(program, params, mesh))
-    log = Log(workdir, program, start)
+    restored = restore(program, workdir, mesh, set_aside=True)
+    start, state = restored or (0, initial_state(program, mesh, params))
+    log = Log(workdir, program, start, on_row)
     bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
     log.diverged_at, log.stopped_at = (
         devices.fetch(at)[: len(program.members)] for at in (state.diverged_at, state.stopped_at)
     )
-    validation, saving = (
-        program.interval(every) for every in (config.eval.every_epochs, config.checkpoint.every_epochs)
-    )
+    validation = program.interval(config.eval.every_epochs)
+    saving = program.interval(config.checkpoint.every_epochs)
     before = start - program.steps_per_call
     if not bounds or (is_due(before, start, validation, saving) and log.nobody_runs()):
         return state
-    say(f"{workdir}: training {_what(program)} from step {start:,} to {program.total_steps:,} on {_where(mesh)}")
+    steps = f"from step {start:,} to {program.total_steps:,}"
+    say(f"{workdir}: training {_what(program)} {steps} on {_where(mesh)}")
     store = devices.place(mesh, stream.store(dataset.train)) if resident else None
     batches = _batches(program, dataset, bounds, resident)
     axes = (None, "data") if config.sweep.shared_data else (None, "member", "data")
     with checkpoints.Writer(checkpoint_folder(program, workdir), config.checkpoint.keep) as writer:
         for (begin, end), (rows, index) in zip(bounds, batches, strict=True):
             rows = store if resident else devices.place(mesh, rows)
-            state, metrics, diverged_at = train_chunk(state, hypers, rows, devices.place(mesh, index, *axes))
+            index = devices.place(mesh, index, *axes)
+            state, metrics, diverged_at = train_chunk(state, hypers, rows, index)
             log.chunk(begin, end, metrics, diverged_at)
             last = end == program.total_steps
             if last or is_due(begin, end, validation):
                 log.flush()
-                state = validate(program, evaluate, hypers, state, dataset, end, log, mesh)
+                state = validate(evaluator, hypers, state, dataset, end, log, mesh)
             if is_due(begin, end, validation, saving):
-                log.flush()  # and only then look, so that a run which was interrupted ends at the same step
+                log.flush()  # and only then look: a run that was interrupted ends at the same step
                 last |= log.nobody_runs()
             signum = stop.arrived()
             if last or signum or is_due(begin, end, saving):
@@ -115,7 +131,8 @@ def fit(program: Program, dataset: Dataset, workdir: Path, stop: catch_signals, 
 
 
 def _batches(program: Program, dataset: Dataset, bounds: list[tuple[int, int]], resident: bool):
-    """`stream.chunks` of the training set, in the order that the program's members share, or in their own."""
+    """`stream.chunks` of the training set, in the order that the program's members share, or in
+    their own."""
     config = program.config
     return stream.chunks(
         dataset.train,
@@ -136,10 +153,17 @@ def checkpoint_folder(program: Program, workdir: Path) -> Path:
     return workdir / "checkpoints" / program.name
 
 
-def restore(program: Program, workdir: Path, mesh=None, set_aside: bool = False) -> tuple[int, TrainState] | None:
-    """(step, state) of the newest undamaged checkpoint, placed on the mesh; None where there is none."""
-    mesh = mesh or devices.make_mesh(population.size(program.hypers), program.config.train.batch_size)
-    abstract = devices.abstract(mesh, program.abstract_state(), "member")
+def restore(
+    program: Program, workdir: Path, mesh=None, set_aside: bool = False
+) -> tuple[int, TrainState] | None:
+    """(step, state) of the newest undamaged checkpoint; None where there is none.
+
+    Args:
+      mesh: where the state is to lie; None: whole, on the first device.
+    """
+    abstract = program.abstract_state()
+    if mesh is not None:
+        abstract = devices.abstract(mesh, abstract, "member")
     return checkpoints.restore(checkpoint_folder(program, workdir), abstract, set_aside)
 
 
@@ -153,35 +177,43 @@ def _where(mesh) -> str:
     return f"{mesh.size} x {jax.devices()[0].device_kind}{processes}"
 
 
-def initial_state(program: Program, params=None, mesh=None) -> TrainState:
-    """A fresh state of the population, with one model's `params` for every member instead of random ones."""
-    mesh = mesh or devices.make_mesh(population.size(program.hypers), program.config.train.batch_size)
+def initial_state(program: Program, mesh, params=None) -> TrainState:
+    """A fresh state of the population, with one model's `params` for every member where given."""
     hypers = devices.place(mesh, program.hypers, "member")
-    state = jax.jit(population.lift(program.steps.init), out_shardings=NamedSharding(mesh, P("member")))(hypers)
+    init = population.lift(program.steps.init)
+    state = jax.jit(init, out_shardings=NamedSharding(mesh, P("member")))(hypers)
     if params is not None:
         size = population.size(program.hypers)
         params = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (size, *np.shape(leaf))), params)
         params = devices.place(mesh, params, "member")
         average = None if state.average is None else params
-        state = state._replace(params=params, average=average, best=state.best._replace(params=params))
+        best = state.best._replace(params=params)
+        state = state._replace(params=params, average=average, best=best)
     # A donated state must own each of its buffers.
     return jax.tree.map(jnp.copy, state)
 
 
 def chunk_bounds(start: int, total: int, steps_per_call: int) -> list[tuple[int, int]]:
-    """[(begin, end)] from `start` to `total`, the ends at multiples of `steps_per_call` and at `total`."""
+    """[(begin, end)] from `start` to `total`, the ends at multiples of `steps_per_call` and at
+    `total`."""
     ends = [*range((start // steps_per_call + 1) * steps_per_call, total, steps_per_call), total]
     return list(zip([start, *ends[:-1]], ends, strict=True)) if start < total else []
 
 
-def validate(program, evaluate, hypers, state, dataset, step: int, log: Log, mesh) -> TrainState:
-    """Logs the ELBO of the validation split, at beta = 1, keeps the best parameters and stops who no longer learns."""
-    numbers = summarize(program, evaluate(averaged(state), dataset.valid, "valid", 1), 1)
+def validate(
+    evaluator: Evaluator, hypers, state: TrainState, dataset: Dataset, step: int, log: Log, mesh
+) -> TrainState:
+    """Logs the ELBO of the validation split, at beta = 1, keeps the best parameters and stops
+    members that no longer improve."""
+    program = evaluator.program
+    found = evaluator.evaluate(averaged(state), dataset.valid, "valid", 1)
+    numbers = summarize(program, found, 1)
     for i, values in enumerate(numbers[: len(program.members)]):
         if log.stopped_at[i] < 0:
-            log.row(step, "valid", i, {k: values[k] for k in ("elbo", "distortion", "rate", "active_units")})
+            shown = ("elbo", "distortion", "rate", "active_units")
+            log.row(step, "valid", i, {k: values[k] for k in shown})
     # Without a rate the distortion is all there is to judge by.
-    elbo = [-values["distortion"] if values["elbo"] is None else values["elbo"] for values in numbers]
+    elbo = [-n["distortion"] if n["elbo"] is None else n["elbo"] for n in numbers]
     elbo = devices.place(mesh, np.asarray(elbo, np.float32), "member")
     state = _judge(program.steps.judge)(state, hypers, elbo)
     log.stopped_at = devices.fetch(state.stopped_at)[: len(program.members)]

@@ -1,9 +1,10 @@
-"""From a config to the pure functions of its population: what training, evaluation and loading share."""
+"""From a config to the pure functions of its population, which training, evaluation and loading
+use."""
 
 import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,32 +12,72 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from vae_jax import config as settings
-from vae_jax.config import sweep
+from vae_jax.config import Catalogue, sweep
+from vae_jax.data import Dataset, scan
+from vae_jax.data.kinds import KINDS, Scaling, View, make_view, scaled
 from vae_jax.errors import UserError
-from vae_jax.likelihoods import LIKELIHOODS
-from vae_jax.models import make_model
-from vae_jax.objectives import make_objective
+from vae_jax.models.ingredients import Ingredients
 from vae_jax.parallel import devices, population
 from vae_jax.training.step import Steps, averaged, make_steps
-from vae_jax.types import Hypers, Model, Objective, TrainState
+from vae_jax.types import Draw, Example, Hypers, Latent, Likelihood, Model, Objective, TrainState
+
+
+class Facts(NamedTuple):
+    """What a program needs to know of the training set."""
+
+    x_mean: Any  # mean example, in its shape; where nothing is trained, only its shape counts
+    num_train: int
+    scaling: Scaling | None = None
+    observed: bool = False  # whether values may be missing
+    condition: tuple[tuple[str, str], ...] = ()  # (name, dtype) of labels that the model is given
+
+    def example(self) -> Example:
+        """The shapes of one example."""
+        x = jax.ShapeDtypeStruct((math.prod(np.shape(self.x_mean)),), jnp.float32)
+        condition = {name: jax.ShapeDtypeStruct((), dtype) for name, dtype in self.condition}
+        observed = jax.ShapeDtypeStruct(x.shape, bool) if self.observed else None
+        return Example(x, condition or None, observed)
+
+
+def facts_of(dataset: Dataset) -> Facts:
+    """The facts of a dataset; its training examples are read."""
+    return Facts(
+        scan.mean(dataset.train),
+        dataset.train.num,
+        KINDS[dataset.kind].scaling(dataset.train),
+        dataset.train.observed is not None,
+        dataset.train.condition_dtypes(),
+    )
 
 
 class Program(NamedTuple):
     """A population that is trained at once: a whole sweep, or a part of it."""
 
     config: ConfigDict
+    catalogue: Catalogue
     model: Model
+    likelihood: Likelihood | None  # None of a model that is made without one of the package's
+    view: View
     steps: Steps  # of one member
     hypers: Hypers  # [N]
-    members: list[int]  # their numbers in the sweep; what follows them in `hypers` only fills up the last part
+    members: list[int]  # numbers in the sweep; what follows them in `hypers` fills up a last part
     changes: list[dict]  # {field: value}, what the sweep changes for each of them
     name: str  # of the part, "" of a whole
     alone: Callable  # (changes) -> the Program of the single run that such a member equals
     example_shape: tuple[int, ...]
+    example: Example  # the shapes of one example, flat
+    draw_like: Draw  # the shapes of one draw
     steps_per_epoch: float  # batches straddle epochs
     total_steps: int
     steps_per_call: int
-    is_mass: bool  # whether log p(x) is the log of a probability mass, so that bits per dimension mean something
+    one_by_one_on_cpu: bool  # whether members that share a CPU train one after another
+
+    @property
+    def is_mass(self) -> bool:
+        """Whether log p(x) is the log of a probability; only then are there bits per dimension."""
+        binarized = self.config.data.binarize != "none"
+        wanted = "binary" if binarized else "levels"
+        return self.likelihood is not None and self.likelihood.support == wanted
 
     def abstract_state(self):
         """The shape of the population's state, without computing it."""
@@ -46,11 +87,13 @@ class Program(NamedTuple):
         """So many epochs in whole steps, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
 
-    def latent_dim(self) -> int:
-        """The width of the model's z."""
-        hypers = population.member(self.hypers, 0)
-        params, x = jax.eval_shape(self.steps.init, hypers).params, np.zeros(self.example_shape, np.float32)
-        return jax.eval_shape(self.model.draw, params, x, jax.random.key(0), hypers).z.shape[-1]
+    def latent_dim(self) -> int | dict[str, int]:
+        """The width of z; of several layers, of each."""
+        return _widths(self.draw_like.z)
+
+
+def _widths(z: Latent) -> Any:
+    return {k: v.shape[-1] for k, v in z.items()} if isinstance(z, dict) else z.shape[-1]
 
 
 def which_params(config: ConfigDict, params: str | None = None) -> str:
@@ -59,7 +102,13 @@ def which_params(config: ConfigDict, params: str | None = None) -> str:
     if params not in ("auto", "last", "ema", "best"):
         raise UserError(f"params is {params!r}, expected 'auto', 'last', 'ema' or 'best'")
     if params == "auto":
-        return "best" if config.train.early_stop_epochs else "ema" if config.train.ema_decay else "last"
+        return (
+            "best"
+            if config.train.early_stop_epochs
+            else "ema"
+            if config.train.ema_decay
+            else "last"
+        )
     return params
 
 
@@ -73,91 +122,136 @@ def chosen_params(state: TrainState, which: str):
         return state.params
     if which == "ema":
         if state.average is None:
-            raise UserError("no average of the parameters was kept: params 'ema' needs train.ema_decay")
+            raise UserError(
+                "no average of the parameters was kept: params 'ema' needs train.ema_decay"
+            )
         return state.average
-    if np.all((devices.fetch(state.best.step) < 0) & (devices.fetch(state.diverged_at) < 0)):
+    never = devices.fetch(state.best.step) < 0
+    if np.all(never & (devices.fetch(state.diverged_at) < 0)):
         raise UserError(
-            "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs are over; "
-            "train longer, or set eval.params to 'last'"
+            "there are no best parameters yet: a validation counts once hypers.beta_warmup_epochs "
+            "are over; train longer, or set eval.params to 'last'"
         )
+
     # A member that diverged before its first validation has only its last good parameters.
-    choose = jax.vmap(lambda step, best, last: jax.tree.map(lambda a, b: jnp.where(step < 0, b, a), best, last))
-    return choose(state.best.step, state.best.params, averaged(state))
+    def choose(step, best, last):
+        return jax.tree.map(lambda a, b: jnp.where(step < 0, b, a), best, last)
+
+    return jax.vmap(choose)(state.best.step, state.best.params, averaged(state))
+
+
+def make_model(
+    config: ConfigDict, facts: Facts, catalogue: Catalogue, width: int, dtype: str | None = None
+) -> Model:
+    """The model that a config names, its arrays `width` latent units wide.
+
+    Its networks compute in `dtype`, by default float32; all else is float32 in any case.
+    """
+    named = settings.flatten(config)
+    view = make_view(config.data.binarize, facts.scaling)
+    prior = catalogue.chosen("prior", named)
+    ingredients = Ingredients(
+        architecture=_architecture(config, facts, catalogue, width, dtype),
+        likelihood=_likelihood(config, facts, catalogue),
+        make_prior=lambda encode: prior.make(config.prior, width, encode, facts.x_mean),
+        to_input=view.to_input,
+        x_mean=jnp.asarray(facts.x_mean),
+        width=width,
+    )
+    return catalogue.chosen("model", named).make(config.model, ingredients)
+
+
+def _architecture(config: ConfigDict, facts: Facts, catalogue: Catalogue, width: int, dtype=None):
+    view, shape = make_view(config.data.binarize, facts.scaling), np.shape(facts.x_mean)
+    seen = jax.eval_shape(view.to_input, facts.example()).shape
+    input_shape = shape if math.prod(seen) == math.prod(shape) else seen
+    make = catalogue.chosen("network", settings.flatten(config)).make
+    return make(config.network, input_shape, shape, width, dtype)
+
+
+def _likelihood(config: ConfigDict, facts: Facts, catalogue: Catalogue) -> Likelihood:
+    """p(x|z) of x in the data's own units."""
+    part = catalogue.chosen("likelihood", settings.flatten(config))
+    return scaled(part.make(config.likelihood), facts.scaling)
+
+
+def make_objective(config: ConfigDict, catalogue: Catalogue, z_like: Latent) -> Objective:
+    """The objective that a config names, for latents of these shapes."""
+    return catalogue.chosen("objective", settings.flatten(config)).make(config.objective, z_like)
 
 
 def make_program(
-    config: ConfigDict,
-    x_mean: jax.Array,
-    num_train: int,
-    model: Model | None = None,
-    objective: Objective | None = None,
-    changes: list[dict] | None = None,
+    config: ConfigDict, facts: Facts, catalogue: Catalogue, changes: list[dict] | None = None
 ) -> Program:
-    """The program of a checked config; `model` and `objective` take the place of the ones it names.
+    """The program of a checked config.
 
     Args:
-      x_mean: the mean of the training examples; where nothing is trained, its shape is all that counts.
-      num_train: how many training examples there are.
-      changes: what each member changes of config.hypers (`sweep.members`); by default one member changes nothing.
+      facts: of the training set.
+      catalogue: the parts that the config may name.
+      changes: what each member changes of config.hypers (`sweep.members`); by default one member
+        changes nothing.
     """
     changes = [{}] if changes is None else changes
     hypers = population.grid(config, changes)
-    alone = lambda changes: make_program(  # noqa: E731
-        settings.single(config, changes), np.zeros(jnp.shape(x_mean)), num_train, model, objective
-    )
-    support = None if model else LIKELIHOODS[config.model.likelihood](config.model).support
-    named = lambda dtype: make_model(config.model, x_mean, population.width(hypers), dtype)  # noqa: E731
-    dtype = None if config.train.dtype == "float32" else config.train.dtype
-    if model is not None and dtype:
-        raise UserError(
-            "train.dtype is for the models that config.model names: a model of your own computes as it does"
-        )
-    one = model or named(None)
-    steps_per_epoch = num_train / config.train.batch_size
+    width, example_shape = population.width(hypers), np.shape(facts.x_mean)
+    steps_per_epoch = facts.num_train / config.train.batch_size
+    model = trained = make_model(config, facts, catalogue, width)
+    if config.train.dtype != "float32":
+        trained = make_model(config, facts, catalogue, width, config.train.dtype)
+    draw_like = _draw_like(model, population.member(hypers, 0), facts.example())
+    objective = make_objective(config, catalogue, draw_like.z)
+    view = make_view(config.data.binarize, facts.scaling)
+    uses = catalogue.chosen("model", settings.flatten(config)).uses
+
+    def alone(changes: dict) -> Program:
+        single = settings.single(config, catalogue, changes)
+        return make_program(single, facts._replace(x_mean=np.zeros(example_shape)), catalogue)
+
     return Program(
         config=config,
-        model=one,
-        steps=make_steps(
-            config,
-            one,
-            objective or make_objective(config.objective),
-            steps_per_epoch,
-            trained=named(dtype) if dtype else None,
-        ),
+        catalogue=catalogue,
+        model=model,
+        likelihood=_likelihood(config, facts, catalogue) if "likelihood" in uses else None,
+        view=view,
+        steps=make_steps(config, model, trained, objective, catalogue, view, steps_per_epoch),
         hypers=hypers,
         members=list(range(len(changes))),
         changes=changes,
         name="",
         alone=alone,
-        example_shape=jnp.shape(x_mean),
+        example_shape=example_shape,
+        example=facts.example(),
+        draw_like=draw_like,
         steps_per_epoch=steps_per_epoch,
         total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
         steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),
-        is_mass=support == ("levels" if config.data.binarize == "none" else "binary"),
+        one_by_one_on_cpu=_architecture(config, facts, catalogue, width).one_by_one_on_cpu,
     )
 
 
-def make_programs(
-    config: ConfigDict,
-    x_mean: jax.Array,
-    num_train: int,
-    model: Model | None = None,
-    objective: Objective | None = None,
-) -> list[Program]:
+def _draw_like(model: Model, hypers: Hypers, example: Example) -> Draw:
+    """The shapes of one draw."""
+    params = jax.eval_shape(model.init, jax.random.key(0), hypers)
+    return jax.eval_shape(model.draw, params, example, jax.random.key(0), hypers)
+
+
+def make_programs(config: ConfigDict, facts: Facts, catalogue: Catalogue) -> list[Program]:
     """The programs of a config's sweep, to be run one after another.
 
-    There is a part for each combination of static fields, and several where sweep.max_members is smaller than that;
-    those share their steps, and with them what is compiled.
+    There is a part for each combination of static fields, and several where sweep.max_members is
+    smaller than that; those share their steps, and with them what is compiled.
     """
     everyone, programs = sweep.members(config), []
     for numbers in sweep.by_program(everyone):
         changes = [everyone[i] for i in numbers]
-        whole = make_program(settings.single(config, changes[0]), x_mean, num_train, model, objective, changes)
+        single = settings.single(config, catalogue, changes[0])
+        whole = make_program(single, facts, catalogue, changes)
         parts = sweep.equal_parts(numbers, config.sweep.max_members or len(numbers))
         for part in parts:
             filled = part + part[-1:] * (len(parts[0]) - len(part))
             hypers = population.choose(whole.hypers, [numbers.index(i) for i in filled])
-            programs.append(whole._replace(hypers=hypers, members=part, changes=[everyone[i] for i in part]))
+            own = [everyone[i] for i in part]
+            programs.append(whole._replace(hypers=hypers, members=part, changes=own))
     names = [""] if len(programs) == 1 else [f"part{i}" for i in range(len(programs))]
     return [program._replace(name=name) for program, name in zip(programs, names, strict=True)]
 
@@ -165,20 +259,21 @@ def make_programs(
 def device_memory() -> int:
     """Bytes that a device of this process has; devices of a CPU share the machine's."""
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    return limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return limit or machine // jax.local_device_count()
 
 
 def members_that_fit(program: Program, memory: int) -> int:
     """How many members of `program` fit into half of `memory` bytes, at least 1.
 
-    Counted for each: its state twice (a copy is being saved), and every value of one step, as if none shared its
-    place with another; so this is on the safe side.
+    Counted for each: its state twice (a copy is being saved), and every value of one step, as if
+    none shared its place with another; so this is on the safe side.
     """
     hypers = population.member(program.hypers, 0)
     state = jax.eval_shape(program.steps.init, hypers)
-    store = jax.ShapeDtypeStruct((1, math.prod(program.example_shape)), jnp.float32)
+    store = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), program.example)
     index = jax.ShapeDtypeStruct((program.config.train.batch_size,), jnp.int32)
     step = jax.make_jaxpr(program.steps.train)(state, hypers, store, index)
     values = [value.aval for equation in step.eqns for value in equation.outvars]
-    num_bytes = sum(a.size * a.dtype.itemsize for a in [*values, *jax.tree.leaves(state), *jax.tree.leaves(state)])
-    return max(1, memory // 2 // num_bytes)
+    leaves = [*values, *jax.tree.leaves(state), *jax.tree.leaves(state)]
+    return max(1, memory // 2 // sum(a.size * a.dtype.itemsize for a in leaves))

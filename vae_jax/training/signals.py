@@ -1,4 +1,4 @@
-"""Signals that end a training: what runs is finished and saved first."""
+"""Signals that end a training: the running steps are finished and saved first."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from vae_jax.parallel import processes
 
 
 class Interrupted(Exception):
-    """SIGTERM or SIGINT came; everything is saved. `signum` is which."""
+    """SIGTERM or SIGINT arrived, and everything is saved. `signum` is which of them."""
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -15,30 +15,39 @@ class Interrupted(Exception):
 
 
 class catch_signals:
-    """Within it SIGTERM and SIGINT are remembered instead of acted on; the second SIGINT acts at once."""
+    """A context in which SIGTERM and SIGINT are recorded instead of ending the process.
+
+    A second SIGINT raises KeyboardInterrupt at once.
+    """
 
     def __init__(self):
-        self.signum = None
+        self.signum: int | None = None
+        self.handlers = {}  # those to be restored at the end
 
     def __enter__(self) -> "catch_signals":
-        self.before = {}
         if threading.current_thread() is threading.main_thread():
-            self.before = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                self.handlers[signum] = signal.signal(signum, self._record)
         return self
 
-    def _remember(self, signum: int, _frame) -> None:
+    def _record(self, signum: int, _frame) -> None:
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
 
     def __exit__(self, *_) -> None:
-        for signum, handler in self.before.items():
+        for signum, handler in self.handlers.items():
             signal.signal(signum, handler)
 
     def arrived(self) -> int:
-        """The number of a signal that any process has got, or 0: all processes ask at the same moments."""
+        """The number of a signal that any process has received, or 0.
+
+        With several processes all of them must call it at the same points.
+        """
         return processes.largest(self.signum or 0)
 
     def check(self) -> None:
-        if signum := self.arrived():
+        """Raises Interrupted if a signal has arrived; see `arrived`."""
+        signum = self.arrived()
+        if signum:
             raise Interrupted(signum)

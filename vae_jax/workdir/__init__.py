@@ -1,1 +1,1 @@
-"""The files of a run: what is recorded, checkpoints, rows of metrics, progress, the ranking of members."""
+"""The files of a run: record, checkpoints, rows of metrics, progress, ranking of members."""

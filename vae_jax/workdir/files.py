@@ -1,4 +1,7 @@
-"""What a run leaves in its workdir: config.json, metrics.jsonl, timing.jsonl, results.json."""
+"""Reading and writing whole files: text, JSON, .npz. A file is written whole or not at all.
+
+With several processes only process 0 writes.
+"""
 
 import contextlib
 import json
@@ -6,7 +9,9 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,33 +20,46 @@ from vae_jax.parallel import processes
 
 
 @contextlib.contextmanager
-def clear_errors(path: Path):
-    """Turns what the disk says (full, read-only, ...) into one line that names the file."""
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turns an error of the disk (full, read-only, ...) into one line that names the file."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; mend that and run the same command again") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; mend that and run the same command again"
+        ) from error
+
+
+def write_bytes(path: Path, content: bytes | bytearray) -> None:
+    if processes.is_main():
+        with _replacement(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all: a temporary name, then a rename. Process 0 writes, here and below."""
-    if not processes.is_main():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with clear_errors(path):
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+    if processes.is_main():
+        with _replacement(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value) -> None:
     write_text(path, pretty(value) + "\n")
 
 
-def pretty(value) -> str:
-    """JSON for people: indented, but a list of numbers or words on one line."""
-    text = json.dumps(finite(value), indent=2, allow_nan=False)
-    one_line = lambda found: "[" + re.sub(r"\n\s+", " ", found[1]) + "]"  # noqa: E731
-    return re.sub(r"\[\n\s+([^][{}]*?)\n\s+\]", one_line, text)
+def write_arrays(path: Path, arrays: dict) -> None:
+    """Writes an .npz file of {name: array}."""
+    if processes.is_main():
+        with _replacement(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+
+@contextlib.contextmanager
+def _replacement(path: Path) -> Iterator[Path]:
+    """A temporary path, which replaces `path` at the end: an interruption leaves no half file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with clear_errors(path):
+        yield temporary
+        temporary.replace(path)
 
 
 def read_json(path: Path):
@@ -55,18 +73,9 @@ def read_json(path: Path):
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it or use another --workdir") from error
-
-
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """An .npz file, whole or not at all."""
-    if not processes.is_main():
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with clear_errors(path):
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-        temporary.replace(path)
+        raise UserError(
+            f"{path} cannot be read ({error}); restore it or use another --workdir"
+        ) from error
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -78,8 +87,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
 
 
-def finite(value):
-    """`value` with null for what JSON cannot hold."""
+def pretty(value) -> str:
+    """Indented JSON, but with a list of numbers or strings on one line."""
+
+    def on_one_line(match: re.Match) -> str:
+        return "[" + re.sub(r"\n\s+", " ", match[1]) + "]"
+
+    text = json.dumps(finite(value), indent=2, allow_nan=False)
+    return re.sub(r"\[\n\s+([^][{}]*?)\n\s+\]", on_one_line, text)
+
+
+def finite(value) -> Any:
+    """`value` with None for nan and infinity, which JSON cannot hold."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

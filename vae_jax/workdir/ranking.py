@@ -1,71 +1,82 @@
-"""Members of a run: their names, their metrics, and which is the best by validation."""
+"""The members of a run: their names, their metrics, and which is best on the validation split.
+
+A member is a dict, an entry of `members` in results.json.
+"""
 
 import math
 
 import numpy as np
 
 BETA, LATENT_DIM, SEED = "hypers.beta", "hypers.latent_dim", "hypers.seed"
-
-
 NAMES = {"nll": "NLL", "elbo": "ELBO", "distortion": "distortion", "active_units": "active units"}
-
-
 HIGHER_IS_BETTER = ("elbo", "active_units")
 
 
 def value(member: dict, field: str | None):
-    """The member's value of a swept field, a JSON list as the tuple that it was."""
+    """The member's value of a swept field, None where it has none."""
     return as_tuples(member["swept"].get(field))
 
 
 def as_tuples(x):
+    """`x` with tuples in place of the lists that JSON makes of them."""
     return tuple(as_tuples(part) for part in x) if isinstance(x, list | tuple) else x
 
 
 def numeric(values: list) -> bool:
+    """Whether all `values` are numbers."""
     return all(isinstance(v, int | float | np.number) for v in values)
 
 
 def values(members: list[dict], field: str | None) -> list:
-    """The distinct values of a field: numbers from low to high, others in the members' order."""
+    """The distinct values of a field: numbers in increasing order, others in the members' order."""
     found = list(dict.fromkeys(value(member, field) for member in members))
     return sorted(found) if numeric(found) else found
 
 
 def metric_of(member: dict, split: str, metric: str) -> float:
-    """A metric of a member, nan where it has none."""
+    """A metric of a member on a split, nan where it has none."""
     number = (member.get(split) or {}).get(metric)
     return math.nan if number is None else float(number)
 
 
 def ranking(members: list[dict], metric: str = "nll") -> tuple[str, list[dict]]:
-    """(the metric, the members that have not diverged, from the best to the worst by it on validation data, never
-    on test data). The ELBO takes the place of a metric that no member has, and of that the distortion."""
+    """(the metric, the members from best to worst): by validation data, never by test data.
+
+    Members that diverged, or have no such number, are left out. Where no member has `metric`, they
+    are ranked by the ELBO, and where none has that, by the distortion.
+    """
+    running = [member for member in members if member["diverged_at"] is None]
     for name in (metric, "elbo", "distortion"):
-        sign = -1 if name in HIGHER_IS_BETTER else 1
-        scored = [(sign * metric_of(m, "valid", name), m) for m in members if m["diverged_at"] is None]
-        if any(math.isfinite(score) for score, _ in scored):
-            scored = [pair for pair in scored if math.isfinite(pair[0])]
-            return name, [m for _, m in sorted(scored, key=lambda pair: pair[0])]
+        scored = [m for m in running if math.isfinite(metric_of(m, "valid", name))]
+        if scored:
+            scored.sort(
+                key=lambda member: metric_of(member, "valid", name),
+                reverse=name in HIGHER_IS_BETTER,
+            )
+            return name, scored
     return metric, []
 
 
 def best(members: list[dict], metric: str = "nll") -> int | None:
-    """The number of the member with the lowest validation NLL (the first of equals), None where there is none."""
-    return next((member["member"] for member in ranking(members, metric)[1]), None)
+    """The number of the member that ranks first, None where none is ranked."""
+    ranked = ranking(members, metric)[1]
+    return ranked[0]["member"] if ranked else None
 
 
 def short(field: str) -> str:
+    """A field's name without "hypers."."""
     return field.removeprefix("hypers.")
 
 
 def show(x) -> str:
-    """A swept value as a person writes it."""
-    return "-" if x is None else f"{x:.6g}" if isinstance(x, float | np.floating) else str(as_tuples(x))
+    """A swept value as text: "-" for None, floats to six digits."""
+    if x is None:
+        return "-"
+    return f"{x:.6g}" if isinstance(x, float | np.floating) else str(as_tuples(x))
 
 
 def label(member: dict) -> str:
-    """What sets a member apart: "beta 4, latent_dim 8, seed 1"."""
+    """The swept values of a member: "beta 4, latent_dim 8, seed 1"."""
     return ", ".join(f"{short(field)} {show(x)}" for field, x in member["swept"].items())
 
 

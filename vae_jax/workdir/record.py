@@ -1,4 +1,4 @@
-"""The workdir of a run: what config.json records, and whether a run may go on there."""
+"""The record of a run, config.json: what it holds, and whether a run may go on in its workdir."""
 
 import hashlib
 import importlib.metadata
@@ -6,18 +6,21 @@ import os
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax import __version__, data
 from vae_jax import config as settings
+from vae_jax.config import Catalogue
 from vae_jax.data import Dataset
+from vae_jax.data.kinds import Scaling
 from vae_jax.errors import UserError
 from vae_jax.workdir import files
 
-# Fields that may differ when a run goes on: none of them changes the trajectory. Where the data comes from
-# may differ too, as long as it is the same data.
+# Fields that may differ when a run goes on: none of them changes the trajectory. Where the data
+# comes from may differ too, as long as it is the same data.
 FREE = (
     "eval.",
     "checkpoint.",
@@ -30,16 +33,15 @@ FREE = (
 
 
 def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
-    """The dataset; where "auto" has chosen a source before, a resumed run keeps it."""
-    fields, stored = config.data, read_record(workdir)
-    source = fields.source
-    if source == "auto" and stored and stored["dataset"]["name"] == fields.name and "dataset" not in stored["own"]:
-        source = stored["dataset"]["source"]
-        if source == "embedded" and fields.name == "mnist":
-            logging.warning("%s began on the embedded subset and stays there: for MNIST, use a new --workdir", workdir)
-    return data.load(
+    """The dataset that config.data names; a resumed run keeps the source that "auto" chose.
+
+    Raises:
+      UserError: the data cannot be read.
+    """
+    fields = config.data
+    dataset = data.load(
         fields.name,
-        source=source,
+        source=_source(fields, workdir),
         path=fields.path,
         data_dir=fields.data_dir,
         manual_dir=fields.manual_dir,
@@ -49,14 +51,27 @@ def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
         num_valid=fields.num_valid,
         num_test=fields.num_test,
     )
+    return dataset.conditioned(tuple(fields.condition))
 
 
-def describe_dataset(dataset: Dataset, binarization: str) -> dict:
-    """The `dataset` part of every output; `fingerprint` tells other data of the same size apart."""
-    digest = hashlib.blake2b(digest_size=8)
-    for split in (dataset.train, dataset.valid, dataset.test):
-        digest.update(np.ascontiguousarray(split.take(np.linspace(0, split.num - 1, 256).astype(np.int64))))
-        digest.update(b"" if split.label is None else np.ascontiguousarray(split.labels(slice(None))))
+def _source(fields: ConfigDict, workdir: Path) -> str:
+    """config.data's source, or the one that "auto" chose when the run in `workdir` began."""
+    stored = read_record(workdir)
+    if fields.source != "auto" or not stored or "dataset" in stored["own"]:
+        return fields.source
+    if stored["dataset"]["name"] != fields.name:
+        return fields.source
+    source = stored["dataset"]["source"]
+    if source == "embedded" and fields.name == "mnist":
+        logging.warning(
+            "%s began on the embedded subset and stays there: for MNIST, use a new --workdir",
+            workdir,
+        )
+    return source
+
+
+def describe_dataset(dataset: Dataset, binarization: str, scaling: Scaling | None) -> dict:
+    """What the record and results.json hold of a dataset, `scaling` being that of its values."""
     return {
         "name": dataset.name,
         "source": dataset.source,
@@ -67,25 +82,64 @@ def describe_dataset(dataset: Dataset, binarization: str) -> dict:
         "preparation": dataset.preparation,
         "label_names": list(dataset.label_names),
         "example_shape": list(dataset.example_shape),
-        "fingerprint": digest.hexdigest(),
+        "kind": dataset.kind,
+        "labels": list(dataset.train.columns),
+        "condition": dict(dataset.train.condition_dtypes()),
+        "missing": dataset.train.observed is not None,
+        "scaling": scaling and {k: np.ravel(v).tolist() for k, v in scaling._asdict().items()},
+        "fingerprint": fingerprint(dataset),
     }
 
 
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of 256 examples and all labels of each split: it tells data of one size apart."""
+    digest = hashlib.blake2b(digest_size=8)
+
+    def add(values) -> None:
+        digest.update(np.ascontiguousarray(values).tobytes())
+
+    for split in (dataset.train, dataset.valid, dataset.test):
+        some = np.linspace(0, split.num - 1, 256).astype(np.int64)
+        add(split.take(some))
+        if split.label is not None:
+            add(split.labels(slice(None)))
+        for name in list(split.columns)[1:]:
+            add(split.labels(slice(None), name))
+        if split.observed is not None:
+            add(split.observed[split.rows[some]])
+    return digest.hexdigest()
+
+
+def scaling_of(description: dict) -> Scaling | None:
+    """The scaling that a description of a dataset holds."""
+    stored = description.get("scaling")
+    return stored and Scaling(*(jnp.asarray(stored[k], jnp.float32) for k in Scaling._fields))
+
+
 def dataset_name(description: dict) -> str:
-    """The dataset as it may be called: a subset never by the name of the whole."""
-    name, source = description["name"], description["source"]
-    return "5,000 training digits of MNIST, a SUBSET (embedded)" if is_subset(description) else f"{name} ({source})"
+    """The dataset as titles name it: a subset never has the name of the whole."""
+    if is_subset(description):
+        return "5,000 training digits of MNIST, a SUBSET (embedded)"
+    return f"{description['name']} ({description['source']})"
 
 
 def is_subset(description: dict) -> bool:
+    """Whether it is the subset of MNIST that comes with a package."""
     return (description["name"], description["source"]) == ("mnist", "embedded")
 
 
-def describe_run(config: ConfigDict, dataset: dict, own: list[str], init_from: dict | None) -> dict:
-    """What config.json holds. `own` names the parts that came as Python objects, not from the config."""
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+def describe_run(config: dict, dataset: dict, own: list[str], init_from: dict | None) -> dict:
+    """The record of a run: what config.json holds.
+
+    Args:
+      config, own: from `Catalogue.recorded`.
+      dataset: from `describe_dataset`.
+      init_from: the run whose parameters it starts from.
+    """
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
     return {
-        "config": config.to_dict(),
+        "config": config,
         "dataset": dataset,
         "own": own,
         "init_from": init_from,
@@ -93,63 +147,120 @@ def describe_run(config: ConfigDict, dataset: dict, own: list[str], init_from: d
         "devices": {
             "kind": jax.devices()[0].device_kind,
             "count": jax.device_count(),
-            "cpu_threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cpu_threads": _cpu_threads(),
         },
     }
 
 
-def open_workdir(workdir: Path, record: dict) -> dict:
-    """Makes the workdir, or checks that the run in it is this one; returns the record that now stands there.
+def _cpu_threads() -> int | None:
+    """How many CPU threads this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def open_workdir(workdir: Path, record: dict, catalogue: Catalogue) -> dict:
+    """Makes the workdir, or checks that it holds this run; returns the record it then holds.
 
     Raises:
-      UserError: not writable, or it holds a different run; the fields that differ are named.
+      UserError: it is not writable, or it holds a different run; the fields that differ are named.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / ".writable").touch()
         (workdir / ".writable").unlink(missing_ok=True)  # several processes may do this at once
     except OSError as error:
-        raise UserError(f"workdir {workdir} is not writable ({error.strerror}); choose another --workdir") from error
+        raise UserError(
+            f"workdir {workdir} is not writable ({error.strerror}); choose another --workdir"
+        ) from error
     before = read_record(workdir)
     if before is not None:
-        check_same_run(workdir, before, record)
+        check_same_run(workdir, before, record, catalogue)
         record = record | {"init_from": record["init_from"] or before["init_from"]}
     files.write_json(workdir / "config.json", record)
     return record
 
 
 def read_record(workdir: Path) -> dict | None:
-    stored = files.read_json(workdir / "config.json")
-    if stored is not None and not (isinstance(stored, dict) and {"config", "dataset", "own"} <= stored.keys()):
-        raise UserError(f"{workdir / 'config.json'} is not a run's: choose another --workdir")
+    """The record in `workdir`, None where it holds none.
+
+    Raises:
+      UserError: its config.json is not that of a run.
+    """
+    path = workdir / "config.json"
+    stored = files.read_json(path)
+    if stored is None:
+        return None
+    if not isinstance(stored, dict) or not {"config", "dataset", "own"} <= stored.keys():
+        raise UserError(f"{path} is not a run's: choose another --workdir")
     return stored
 
 
-def read_config(record: dict) -> ConfigDict:
-    """The config of a record, checked; a field that has come since, and changes no trajectory, has its default."""
-    free = {name: value for name, value in settings.flatten(settings.default()).items() if name.startswith(FREE)}
+def read_config(record: dict, catalogue: Catalogue) -> ConfigDict:
+    """The config of a record, checked.
+
+    A field that an older record lacks, and that changes no trajectory, has its default.
+    """
+    known = settings.flatten(catalogue.default())
+    free = {name: value for name, value in known.items() if name.startswith(FREE)}
     given = free | settings.flatten(ConfigDict(record["config"]))
-    return settings.check(settings.unflatten(given), own_hypers=True)
+    return settings.check(settings.unflatten(given), catalogue)
 
 
-def check_same_run(workdir: Path, before: dict, now: dict) -> None:
-    old, new = settings.flatten(read_config(before)), settings.flatten(ConfigDict(now["config"]))
+def check_same_run(workdir: Path, before: dict, now: dict, catalogue: Catalogue) -> None:
+    """Checks that two records are of one run, whose training may be longer now.
+
+    Other versions or devices are only a warning.
+
+    Raises:
+      UserError: they are of different runs; the fields that differ are named.
+    """
+    _, config = catalogue.recorded(read_config(before, catalogue))
+    old, new = (settings.flatten(ConfigDict(given)) for given in (config, now["config"]))
+    differ = _config_differences(old, new)
+    differ += _dataset_differences(before["dataset"], now["dataset"])
+    differ += [f"{name} of one's own" for name in sorted(set(before["own"]) ^ set(now["own"]))]
+    if differ:
+        hint = ""
+        if all(text.startswith("train.schedule_epochs") for text in differ):
+            epochs = f"{old['train.schedule_epochs']:g}"
+            hint = f" (to train longer, keep --config.train.schedule_epochs={epochs})"
+        raise UserError(
+            f"{workdir} holds a different run: {'; '.join(differ)}{hint}; choose another --workdir"
+        )
+    _warn_of_changes(before, now)
+
+
+def _config_differences(old: dict, new: dict) -> list[str]:
+    """The fields of two flat configs that differ, but for FREE ones and a longer training."""
     if new["train.num_epochs"] > old["train.num_epochs"]:
-        old["train.num_epochs"] = new["train.num_epochs"]
-    differ = [
+        old = old | {"train.num_epochs": new["train.num_epochs"]}
+    return [
         f"{name} {old.get(name, 'unset')!r} -> {new.get(name, 'unset')!r}"
         for name in sorted(old.keys() | new.keys())
         if not name.startswith(FREE) and old.get(name) != new.get(name)
     ]
-    data = {k: v for k, v in before["dataset"].items() if k != "source" and v != now["dataset"][k]}
-    differ += [f"dataset {k} {v!r} -> {now['dataset'][k]!r}" for k, v in data.items()]
-    differ += [f"{name} given as an object" for name in set(before["own"]) ^ set(now["own"])]
-    if differ:
-        hint = ""
-        if all(d.startswith("train.schedule_epochs") for d in differ):
-            hint = f" (to train longer, keep --config.train.schedule_epochs={old['train.schedule_epochs']:g})"
-        raise UserError(f"{workdir} holds a different run: {'; '.join(differ)}{hint}; choose another --workdir")
+
+
+def _dataset_differences(old: dict, new: dict) -> list[str]:
+    return [
+        f"dataset {name} {value!r} -> {new[name]!r}"
+        for name, value in old.items()
+        if name != "source" and value != new[name]
+    ]
+
+
+def _warn_of_changes(before: dict, now: dict) -> None:
+    """Warns where versions or devices have changed: results may then differ in their last bits."""
     for part in ("versions", "devices"):
-        changed = [f"{k} {v} -> {now[part].get(k)}" for k, v in before[part].items() if v != now[part].get(k)]
+        changed = [
+            f"{name} {value} -> {now[part].get(name)}"
+            for name, value in before[part].items()
+            if value != now[part].get(name)
+        ]
         if changed:
-            logging.warning("resuming with other %s (%s): the same bits are not promised", part, ", ".join(changed))
+            logging.warning(
+                "resuming with other %s (%s): the same bits are not promised",
+                part,
+                ", ".join(changed),
+            )

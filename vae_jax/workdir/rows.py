@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vae_jax.errors import UserError
@@ -11,10 +11,12 @@ from vae_jax.workdir.files import clear_errors, finite
 
 
 class Rows:
-    """A .jsonl file that is appended to; on resume, first cut back to the rows that `keep` accepts."""
+    """A .jsonl file that is appended to. With several processes only process 0 writes."""
 
     def __init__(self, path: Path, keep: Callable[[dict], bool]):
-        self.path, self.lines = path, []
+        """Opens the file; of the rows it holds, only those that `keep` accepts stay."""
+        self.path = path
+        self.lines: list[str] = []
         if not processes.is_main():
             return
         kept = [line for line, row in _parse(path) if keep(row)]
@@ -24,29 +26,40 @@ class Rows:
             temporary.replace(path)
 
     def write(self, row: dict) -> None:
+        """Adds a row, which is in the file after the next `flush`."""
         self.lines.append(json.dumps(finite(row), allow_nan=False) + "\n")
 
     def flush(self, durable: bool = False) -> None:
-        """Into the file; `durable` onto the disk, because no checkpoint may be newer than the rows before it."""
-        lines, self.lines = self.lines, []
+        """Appends the rows written since the last flush to the file.
+
+        Args:
+          durable: waits until they are on the disk. A checkpoint needs that: none may be newer
+            than the rows before it.
+        """
+        text = "".join(self.lines)
+        self.lines = []
         if not processes.is_main():
             return
         with clear_errors(self.path), self.path.open("a") as file:
-            file.write("".join(lines))
+            file.write(text)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
 
 
 def read_rows(path: Path) -> list[dict]:
+    """The rows of a .jsonl file; none where there is no such file.
+
+    Raises:
+      UserError: a line is damaged.
+    """
     return [row for _, row in _parse(path)]
 
 
-def _parse(path: Path):
-    """(line, row) of each; a last line without its end, which a kill left, does not count.
+def _parse(path: Path) -> Iterator[tuple[str, dict]]:
+    """(line, row) of each line.
 
-    Raises:
-      UserError: any other line is damaged.
+    A last line without a newline is left out: a killed process was writing it.
     """
     if not path.exists():
         return
@@ -56,4 +69,6 @@ def _parse(path: Path):
         try:
             yield line, json.loads(line)
         except ValueError as error:
-            raise UserError(f"{path} is damaged at line {number}: restore it, or delete that line") from error
+            raise UserError(
+                f"{path} is damaged at line {number}: restore it, or delete that line"
+            ) from error

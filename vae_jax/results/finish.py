@@ -1,25 +1,28 @@
-"""What a finished training leaves to look at: results.json, tables, pictures, and a few lines on the terminal."""
+"""What a finished training leaves to look at: results.json, tables, pictures, and a few lines on
+the terminal."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 from vae_jax import config as settings
+from vae_jax.config import Catalogue
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
 from vae_jax.estimators import estimation
 from vae_jax.parallel import devices, population, processes
 from vae_jax.parallel.processes import say
-from vae_jax.plots import sweep
-from vae_jax.plots.member import draw_pictures
-from vae_jax.report import page, sweep_table
+from vae_jax.plots import heat_maps, rate_distortion, strips
+from vae_jax.plots.member import draw_pictures, style_of
+from vae_jax.results import page, sweep_table
 from vae_jax.run import Run
 from vae_jax.training import tensorboard
-from vae_jax.training.evaluation import Evaluation, fit_prior, make_evaluate, sample, summarize
+from vae_jax.training.evaluation import Evaluation, Evaluator, summarize
 from vae_jax.training.program import Program, chosen_params, which_params
-from vae_jax.types import TrainState
+from vae_jax.types import Params, TrainState
 from vae_jax.workdir import files, ranking, record, rows
 
 NUM_IN_STRIP = 16  # samples in a row of strips.png
@@ -28,15 +31,25 @@ NUM_IN_STRIP = 16  # samples in a row of strips.png
 class Outcome:
     """The numbers of a run or sweep, gathered program by program.
 
-    With `resume`, as training has it, results.json is written after each, and a part that it already holds at this
-    step and with these settings is not evaluated again: the same noise would give the same numbers. Without, what
-    was there before stays until everything is evaluated.
+    With `resume`, as training has it, results.json is written after each program, and what it holds
+    already at this step and with these settings is not evaluated again: the same noise would give
+    the same numbers. Without, what was there before stays until everything is evaluated.
     """
 
-    def __init__(self, workdir: Path, description: dict, dataset: Dataset, check: Callable, resume: bool):
-        self.workdir, self.description, self.dataset, self.check = workdir, description, dataset, check
-        self.images, self.params, self.fitted, self.programs = {}, {}, {}, []
-        self.resume = resume
+    def __init__(
+        self,
+        workdir: Path,
+        description: dict,
+        dataset: Dataset,
+        check: Callable[[], None],
+        resume: bool,
+    ):
+        self.workdir, self.description = workdir, description
+        self.dataset, self.check, self.resume = dataset, check, resume
+        self.programs: list[Program] = []
+        self.images: dict[int, np.ndarray] = {}
+        self.params: dict[int, Params] = {}
+        self.fitted: dict[str, np.ndarray] = {}
         before = files.read_json(workdir / "results.json") or {}
         self.stored, self.estimates = before if resume else {}, before.get("evaluation", [])
         self.examples = files.read_arrays(workdir / "examples.npz") if self.stored else {}
@@ -44,8 +57,9 @@ class Outcome:
         self.command = None
         processes.wait_for_all("outcome")  # nobody writes before everybody has read
 
-    def add(self, program: Program, state: TrainState) -> None:
-        """Evaluates valid and test, whole, for the members of `program`."""
+    def add(self, evaluator: Evaluator, state: TrainState) -> None:
+        """Evaluates valid and test, whole, for the members of the evaluator's program."""
+        program = evaluator.program
         evaluation, members = program.config.eval, program.members
         self.settings = {name: evaluation[name] for name in ("params", "seed", "nll_samples")}
         about = _describe(program, state)
@@ -53,14 +67,17 @@ class Outcome:
             raise_diverged(about, self.workdir)
         params = chosen_params(state, which_params(program.config))
         if program.model.fit_prior is not None:
-            params = fit_prior(program, params, self.dataset.train, self.check)
-            fitted = devices.fetch(params["prior"])
-            self.fitted |= {f"{name}/{m}": a[i] for i, m in enumerate(members) for name, a in fitted.items()}
+            params = evaluator.fit_prior(params, self.dataset.train, self.check)
+            for name, arrays in devices.fetch(params["prior"]).items():
+                self.fitted |= {f"{name}/{m}": arrays[i] for i, m in enumerate(members)}
         stored = self._stored(about)
-        numbers = stored or self._evaluate(program, params)
-        self.entries |= {entry["member"]: entry | n for entry, n in zip(about, numbers, strict=True)}
-        if (program.name or len(members) > 1) and program.model.sample_prior:  # a single run has no strips to compare
-            self.images |= dict(zip(members, sample(program, params, evaluation.seed, NUM_IN_STRIP), strict=False))
+        numbers = stored or self._evaluate(evaluator, params)
+        for entry, found in zip(about, numbers, strict=True):
+            self.entries[entry["member"]] = entry | found
+        compared = program.name or len(members) > 1  # a single run has no strips to compare
+        if compared and program.model.sample_prior:
+            images = evaluator.sample(params, evaluation.seed, NUM_IN_STRIP, self._conditions())
+            self.images |= dict(zip(members, images, strict=False))
         self.programs.append(program)
         best = ranking.best(self._members())
         if best in members and not evaluation.all_members:
@@ -71,15 +88,22 @@ class Outcome:
         if self.resume and not stored:
             self._write(complete=False)
 
-    def _evaluate(self, program: Program, params) -> list[dict]:
-        evaluate, num_samples = make_evaluate(program), program.config.eval.nll_samples
-        numbers = []
+    def _conditions(self) -> dict | None:
+        """Those of the first test examples, one for each sample of a strip."""
+        positions = np.arange(NUM_IN_STRIP) % self.dataset.test.num
+        return self.dataset.test.examples(positions).condition
+
+    def _evaluate(self, evaluator: Evaluator, params) -> list[dict]:
+        program = evaluator.program
+        num_samples, numbers = program.config.eval.nll_samples, []
         for name in ("valid", "test"):
             split = getattr(self.dataset, name)
             who = "" if len(program.members) == 1 else f" x {len(program.members)} members"
-            samples = "" if program.model.log_joint is None else f" x {num_samples:,} importance samples"
+            samples = (
+                "" if program.model.log_joint is None else f" x {num_samples:,} importance samples"
+            )
             say(f"evaluating {name}: {split.num:,} examples{samples}{who}")
-            found = evaluate(params, split, name, num_samples, self.check, decode=True)
+            found = evaluator.evaluate(params, split, name, num_samples, self.check, decode=True)
             numbers.append([{name: row} for row in summarize(program, found, num_samples)])
         for i, member in enumerate(program.members):
             one: Evaluation = population.member(found, i)
@@ -95,10 +119,14 @@ class Outcome:
         found = [entries.get(entry["member"], {}) for entry in about]
         current = self.stored.get("eval") == self.settings and all(
             (f.get("step"), f.get("params")) == (entry["step"], entry["params"])
-            and any(f"{name}/{entry['member']}" in self.examples for name in ("log_p", "distortion"))
+            and any(
+                f"{name}/{entry['member']}" in self.examples for name in ("log_p", "distortion")
+            )
             for f, entry in zip(found, about, strict=True)
         )
-        return [{split: f[split] for split in ("valid", "test")} for f in found] if current else None
+        return (
+            [{split: f[split] for split in ("valid", "test")} for f in found] if current else None
+        )
 
     def _members(self) -> list[dict]:
         return [self.entries[i] for i in sorted(self.entries)]
@@ -112,7 +140,9 @@ class Outcome:
             "step": longest["step"],
             "epoch": longest["epoch"],
             "wall_time_s": timing[-1]["wall_time_s"] if timing else None,
-            "examples_per_s": float(np.median([row["examples_per_s"] for row in timing])) if timing else None,
+            "examples_per_s": float(np.median([row["examples_per_s"] for row in timing]))
+            if timing
+            else None,
             "complete": complete,
             "eval": self.settings,
             "best_member": best,
@@ -129,71 +159,103 @@ class Outcome:
     def finish(self, own: list[str]) -> None:
         """Tables, pictures, results.json as complete as the training is, and the summary.
 
-        `own`: the parts that came as Python objects; with such parts no command can reproduce a member.
+        `own`: what came as Python objects; with such parts no command can reproduce a member.
         """
-        members = self._members()
-        self.examples = {name: a for name, a in self.examples.items() if int(name.split("/")[1]) in self.entries}
-        done = all(
-            entry["step"] >= program.total_steps or all(has_ended(self.entries[i]) for i in program.members)
-            for program in self.programs
-            for entry in [self.entries[program.members[0]]]
-        )
-        if ranking.best(members) is None:
+        members, catalogue = self._members(), self.programs[0].catalogue
+        estimators = catalogue.parts["estimator"]
+        self.examples = {
+            name: a for name, a in self.examples.items() if int(name.split("/")[1]) in self.entries
+        }
+        done, best = self._is_done(), ranking.best(members)
+        if best is None:
             self._write(complete=done)
             raise_diverged(members, self.workdir)
-        self.command = None if own else settings.as_command(self._alone(ranking.best(members)).config)
+        if not own:
+            alone = self._alone(best)
+            self.command = settings.as_command(alone.config, alone.catalogue)
         if len(members) > 1:
             sweep_table.write_csv(self.workdir / "sweep.csv", members)
-        runs = {m: partial(self._run, m) for m in self.params} if self.programs[0].config.eval.estimators else {}
-        self.estimates = estimation.estimate_members(members, self.estimates, runs, self.dataset, self.check)
+        evaluation = self.programs[0].config.eval
+        runs = {m: partial(self._run, m) for m in self.params} if evaluation.estimators else {}
+        self.estimates = estimation.estimate_members(
+            members, self.estimates, runs, self.dataset, self.check
+        )
         say("drawing")
         if processes.is_main():
-            self._draw(members, own)
-            if self.programs[0].config.eval.tensorboard:
-                tensorboard.write_pictures(self.workdir, self.programs, {m["member"]: m["step"] for m in members})
+            self._draw(members)
+            if evaluation.tensorboard:
+                steps = {member["member"]: member["step"] for member in members}
+                tensorboard.write_pictures(self.workdir, self.programs, steps)
         results = self._write(complete=done)
         if processes.is_main():
-            page.write(self.workdir)
-        print_summary(results, self.workdir)
+            page.write(self.workdir, catalogue)
+        print_summary(results, self.workdir, catalogue)
         processes.wait_for_all("finished")  # nobody reads before everything is written
-        estimation.raise_violations(self.estimates)
+        estimation.raise_violations(self.estimates, estimators)
+
+    def _is_done(self) -> bool:
+        """Whether every member has come to its last step, or ended before."""
+
+        def ended(program: Program) -> bool:
+            reached = self.entries[program.members[0]]["step"] >= program.total_steps
+            return reached or all(has_ended(self.entries[i]) for i in program.members)
+
+        return all(ended(program) for program in self.programs)
 
     def _alone(self, member: int) -> Program:
         program = next(program for program in self.programs if member in program.members)
         return program.alone(program.changes[program.members.index(member)])
 
     def _run(self, member: int) -> Run:
-        return Run(self.workdir, self._alone(member), member, self.params[member], self.entries[member]["step"], None)
+        return Run(
+            self.workdir,
+            self._alone(member),
+            member,
+            self.params[member],
+            self.entries[member]["step"],
+            None,
+        )
 
-    def _draw(self, members: list[dict], own: list[str]) -> None:
-        best = ranking.best(members)
+    def _draw(self, members: list[dict]) -> None:
+        best: Any = ranking.best(members)  # `finish` has seen that there is one
         folder, about = self.workdir, record.dataset_name(self.description)
+        run = self._run(best)
         if len(members) > 1:
             title = f"{about}, {len(members)} members, epoch {self.entries[best]['epoch']:.4g}"
             if any(ranking.metric_of(member, "test", "rate") >= 0 for member in members):
-                sweep.rate_distortion(self.workdir / "rate_distortion.png", members, f"{title}, test")
-            sweep.heat_maps(self.workdir / "heat_maps.png", members, f"{title}, test")
+                path = self.workdir / "rate_distortion.png"
+                rate_distortion.draw(path, members, f"{title}, test")
+            heat_maps.draw(self.workdir / "heat_maps.png", members, f"{title}, test")
             if sampled := [member for member in members if member["member"] in self.images]:
                 images = np.stack([self.images[member["member"]] for member in sampled])
                 title = f"E[x|z], the same z ~ p(z) noise in every row\n{title}"
-                sweep.strips(self.workdir / "strips.png", sampled, images, title)
+                style = style_of(run, self.dataset)
+                strips.draw(self.workdir / "strips.png", sampled, images, title, style)
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
-        draw_pictures(self._run(best), self.dataset, folder, about, self.entries[best], own)
+        draw_pictures(run, self.dataset, folder, about, self.entries[best])
         title = f"{about}, epoch {self.entries[best]['epoch']:.4g}"
         title += f", beta {self.entries[best]['hypers']['beta']:g}" if len(members) == 1 else ""
-        estimation.draw(self.workdir, folder, self.estimates, members, best, title)
+        estimators = self.programs[0].catalogue.parts["estimator"]
+        estimation.draw(self.workdir, folder, self.estimates, members, best, title, estimators)
 
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
     """What results.json says of each member besides its numbers."""
-    at = {"diverged_at": state.diverged_at, "stopped_at": state.stopped_at, "best_step": state.best.step}
+    at = {
+        "diverged_at": state.diverged_at,
+        "stopped_at": state.stopped_at,
+        "best_step": state.best.step,
+    }
     steps, at = devices.fetch((state.step, at))
     return [
         {
             "member": member,
             "swept": program.changes[i],
-            "hypers": {k: program.changes[i].get(f"hypers.{k}", v) for k, v in program.config.hypers.items()},
+            "hypers": {
+                k: program.changes[i].get(f"hypers.{k}", v)
+                for k, v in program.config.hypers.items()
+            },
             "step": int(steps[i]),
             "epoch": int(steps[i]) / program.steps_per_epoch,
         }
@@ -208,17 +270,23 @@ def has_ended(entry: dict) -> bool:
     return entry["diverged_at"] is not None or entry["stopped_at"] is not None
 
 
-def raise_diverged(members: list[dict], workdir: Path) -> None:
-    steps = ", ".join(dict.fromkeys(str(m["diverged_at"]) for m in members if m["diverged_at"] is not None))
+def raise_diverged(members: list[dict], workdir: Path) -> NoReturn:
+    steps = ", ".join(
+        dict.fromkeys(str(m["diverged_at"]) for m in members if m["diverged_at"] is not None)
+    )
     if not steps:
-        raise UserError(f"no member has a finite NLL or ELBO on the validation split; look at its data, or {workdir}")
+        raise UserError(
+            "no member has a finite NLL or ELBO on the validation split; look at its data, or "
+            f"{workdir}"
+        )
     raise UserError(
-        f"the loss is not finite at step {steps}; the last good parameters are saved in {workdir / 'checkpoints'}: "
-        "try a smaller hypers.learning_rate or hypers.clip_norm in another --workdir"
+        f"the loss is not finite at step {steps}; the last good parameters are saved in "
+        f"{workdir / 'checkpoints'}: try a smaller hypers.learning_rate or hypers.clip_norm in "
+        "another --workdir"
     )
 
 
-def print_summary(results: dict, workdir: Path) -> None:
+def print_summary(results: dict, workdir: Path, catalogue: Catalogue) -> None:
     data, members = results["dataset"], results["members"]
     say(
         f"{record.dataset_name(data)}: {data['num_train']:,} train, {data['num_valid']:,} valid, "
@@ -234,7 +302,8 @@ def print_summary(results: dict, workdir: Path) -> None:
         say(f"{who}{split}: {_line(best[split])}")
     if len(members) > 1 and results["best_command"]:
         say(f"that member alone: {results['best_command']}")
-    estimation.print_lines(results.get("evaluation", []), members)
+    estimators = catalogue.parts["estimator"]
+    estimation.print_lines(results.get("evaluation", []), members, estimators)
     files = "results.json, metrics.jsonl and the pictures"
     say(f"wrote {workdir}: {files if len(members) == 1 else f'sweep.csv, {files}'}")
     say(f"to look at all of it: {workdir / 'report.html'}")
@@ -253,4 +322,6 @@ def _line(n: dict) -> str:
         "bits_per_dim": "{:.4f} bits per dimension",
         "mse": "squared error {:.4f} per value",
     }
-    return ", ".join(form.format(n[name]) for name, form in parts.items() if n.get(name) is not None)
+    return ", ".join(
+        form.format(n[name]) for name, form in parts.items() if n.get(name) is not None
+    )

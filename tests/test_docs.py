@@ -1,0 +1,134 @@
+"""What the documentation shows works: commands parse, Python runs, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import vae_jax
+from vae_jax import main
+from vae_jax.config import check, flatten
+from vae_jax.data.sources import DATASETS
+from vae_jax.parts import PARTS, catalogue
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.glob("*.md"))}
+PAGES |= {f"docs/{path.name}": path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES["experiments/README.md"] = (ROOT / "experiments/README.md").read_text()
+README = PAGES["README.md"]
+# Pages whose Python is one session, in this order; it trains what the README trains.
+SESSION = ["README.md", "docs/evaluation.md", "docs/data.md", "docs/python.md"]
+SHORTER = {
+    "num_epochs = 20": "num_epochs, config.eval.nll_samples = 1, 5",
+    "num_samples=5000": "num_samples=5",
+    "iwae_samples = (100, 1000)": "iwae_samples = (2, 3)",
+}
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def commands():
+    """Every command of the package, in blocks and in the text, up to a shell's `&&`."""
+    found = []
+    for page, text in PAGES.items():
+        lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]*python3? -m vae_jax\.main[^`\n]*)`", text)
+        for line in lines:
+            if "-m vae_jax.main" in line:
+                found.append(pytest.param(line.split("-m vae_jax.main")[1], id=f"{page}: {line}"))
+    return found
+
+
+@pytest.mark.quick
+def test_the_two_commands_come_first_and_alone():
+    first, second = (block.strip() for block in blocks("README.md", "bash")[:2])
+    install = "python3 -m pip install -e"
+    assert first == f"{install} . && python3 -m vae_jax.main --config=configs/mnist.py"
+    assert second == f'{install} ".[test]" && python3 -m pytest'
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("arguments", commands())
+def test_every_command_names_fields_that_exist(arguments, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    values = main.parse(["vae_jax.main", *shlex.split(arguments)])
+    assert values.config is not None or values["help-config"].value or values.workdir
+    if values.config is not None:
+        check(values.config, catalogue(), main.asked(values))
+
+
+@pytest.mark.quick
+def test_every_script_that_a_command_runs_is_there():
+    for page in PAGES:
+        for script in re.findall(r"python3? ((?:experiments|configs|tests)/\S+\.py)", PAGES[page]):
+            assert (ROOT / script).is_file(), (page, script)
+
+
+@pytest.mark.quick
+def test_every_named_field_exists():
+    fields, sections = flatten(vae_jax.default()), "|".join(vae_jax.default())
+    for page in PAGES.keys() - {"CHANGELOG.md"}:  # which names old fields, too
+        for name in re.findall(rf"`((?:{sections})\.[a-z_]+)(?:=[^`]*)?`", PAGES[page]):
+            assert name in fields, (page, name)
+
+
+@pytest.mark.quick
+def test_every_part_and_dataset_is_named():
+    for kind, parts in PARTS.items():
+        for name in parts:
+            assert f"`{name}`" in README, (kind, name)
+    for name in DATASETS:
+        assert f"`{name}`" in PAGES["docs/data.md"], name
+
+
+@pytest.mark.quick
+def test_no_python_is_outside_of_the_session():
+    assert set(SESSION) == {page for page in PAGES if blocks(page, "python")}
+
+
+def test_the_python_runs(tmp_path, monkeypatch, undrawn):
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    assert all(any(slow in PAGES[page] for page in SESSION) for slow in SHORTER)
+    for page in SESSION:
+        code = "\n".join(blocks(page, "python"))
+        for slow, fast in SHORTER.items():
+            code = code.replace(slow, fast)
+        exec(compile(code, page, "exec"), scope)
+        if page == "README.md":
+            assert scope["run"].config.hypers.target == 12.0
+            scope["run"] = vae_jax.load("runs/digits")
+    assert "iwae" in scope["found"][0]
+    assert scope["patients"].train.observed is not None
+    assert scope["y"].shape == (64, 8, 8, 1) and scope["log_p"].shape == (64,)
+    assert len(scope["codes"].mean) == 300
+    config, parts = scope["config"], catalogue((scope["mixture"],))
+    assert check(config, parts).prior.components == 5
+
+
+@pytest.mark.quick
+def test_every_link_leads_somewhere():
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if target.startswith("http"):
+                continue
+            path, _, heading = target.partition("#")
+            file = (ROOT / page).parent / path if path else ROOT / page
+            assert file.exists(), (page, target)
+            if heading:
+                assert heading in headings(file.read_text()), (page, target)
+
+
+def headings(text):
+    """The anchors that GitHub makes of headings."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.quick
+def test_the_citation_has_the_version():
+    assert f"version: {vae_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -1,1 +1,0 @@
-"""What a run tells: tables, the HTML page, the comparison of runs, and what happens after training."""
