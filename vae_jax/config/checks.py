@@ -16,7 +16,7 @@ from vae_jax.types import Field
 
 
 def nearest(name: str, known) -> str:
-    """ ", did you mean a, b?" for a misspelt name, or what there is."""
+    """What a misspelt name was meant to be: "did you mean a, b?", or else all that there is."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
     last = name.split(".")[-1]
@@ -40,7 +40,8 @@ def unflatten(given: dict[str, object]) -> ConfigDict:
 
 def unknown_field(name: str, catalogue: Catalogue) -> UserError:
     """The error that there is no such field; it names fields of a similar name."""
-    known, last = list(catalogue.fields), name.split(".")[-1]
+    known = list(flatten(catalogue.default()))
+    last = name.split(".")[-1]
     close = [field for field in known if last in field.split(".")[-1]]
     told = nearest(name, known)
     if not told.startswith("did you mean"):
