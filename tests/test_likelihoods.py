@@ -24,7 +24,8 @@ from vae_jax.training.program import Facts, make_model
 expectation, log_density, quantile = map(jax.jit, (expectation, log_density, quantile))
 LEVELS = np.arange(256) / np.float32(255)
 MASSES = ("discretized_logistic", "discretized_logistic_mixture", "categorical")
-DENSITIES = ("continuous_bernoulli", "gaussian", "gaussian_per_pixel", "gaussian_optimal_sigma")
+REAL = ("gaussian", "gaussian_per_pixel", "gaussian_optimal_sigma", "laplace")
+DENSITIES = ("continuous_bernoulli", *REAL)
 ELBO = OBJECTIVES["elbo"].make(default().objective, None)
 
 
@@ -124,6 +125,16 @@ def test_gaussian_is_scipys_and_integrates_to_one(learn_sigma):
     assert (
         abs(scipy.integrate.quad(density, -4, 4, points=[0.2], limit=50, epsabs=1e-4)[0] - 1) < 1e-3
     )
+
+
+@pytest.mark.quick
+def test_laplace_is_scipys_and_its_sigma_is_the_spread_of_the_samples():
+    likelihood, out = build("laplace"), jnp.array([[-1.0], [0.2]])  # sigma = 0.1
+    x = np.array([0.1, 0.3])
+    expected = scipy.stats.laplace.logpdf(x, np.asarray(out)[:, 0], 0.1 / np.sqrt(2))
+    np.testing.assert_allclose(likelihood.log_prob({}, out, jnp.asarray(x)), expected, rtol=1e-5)
+    samples = draw(likelihood, 4000, out, {})
+    np.testing.assert_allclose(samples.std(0), 0.1, rtol=0.06)
 
 
 @pytest.mark.quick
@@ -448,11 +459,11 @@ def test_the_optimal_sigmas_variance_is_a_running_mean_in_a_model():
     np.testing.assert_allclose(variance - 0.1 * gradient, 0.9 * variance + 0.1 * mse, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", DENSITIES[1:])
-def test_gaussians_integrate_to_one(name):
+@pytest.mark.parametrize("name", REAL)
+def test_densities_of_real_values_integrate_to_one(name):
     likelihood = build(name)
     theta, out = first(likelihood), likelihood.start(jnp.array([0.3]))
-    x = np.linspace(-1, 2, 3001)
+    x = np.linspace(-1, 2, 9001)
     one = jax.jit(jax.vmap(lambda x: likelihood.log_prob(theta, out, x[None])[0]))
     log_p = one(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(
@@ -466,9 +477,8 @@ def test_gaussians_integrate_to_one(name):
 def test_support_says_what_is_a_probability():
     supports = {name: build(name).support for name in LIKELIHOODS}
     assert supports["bernoulli"] == "binary" and supports["continuous_bernoulli"] == "unit"
-    assert {supports[name] for name in MASSES} == {"levels"} and {
-        supports[n] for n in DENSITIES[1:]
-    } == {"real"}
+    assert {supports[name] for name in MASSES} == {"levels"}
+    assert {supports[name] for name in REAL} == {"real"}
     assert [name for name in LIKELIHOODS if build(name).mass] == ["bernoulli", *MASSES]
 
 
@@ -579,7 +589,7 @@ def test_a_model_learns_with_each_and_draws_what_it_is_a_distribution_of(name):
     losses, drawn, mean = learn()
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.1 and np.isfinite(losses).all()
     assert drawn.shape == mean.shape == (3, 2, 1) and drawn.std() > 0
-    if not name.startswith("gaussian"):
+    if LIKELIHOODS[name].make(config.likelihood).support != "real":
         assert 0 <= mean.min() <= mean.max() <= 1 and 0 <= drawn.min() <= drawn.max() <= 1
 
 
