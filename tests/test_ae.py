@@ -177,5 +177,5 @@ def test_a_vae_has_no_code_sampler(caplog):
     told = "is of model.name ae, but model.name is 'vae'"
     with pytest.raises(UserError, match=f"^model.code_sampler {told}$"):
         settings.check(config, KNOWN, asked=("model.code_sampler",))
-    check(config)
+    settings.warn_of_unused(check(config), KNOWN)
     assert f"model.code_sampler has no effect: it {told}" in caplog.text

@@ -15,7 +15,7 @@ import pytest
 from making import KNOWN
 
 from vae_jax import main
-from vae_jax.config import check, flatten, sweep
+from vae_jax.config import check, flatten, sweep, warn_of_unused
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -238,6 +238,15 @@ def test_help(capsys):
     assert "--workdir" in capsys.readouterr().out
 
 
+@pytest.mark.quick
+def test_printing_to_a_reader_that_has_ended_is_no_traceback(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert main.run(["main", "--help-config"]) == 128 + signal.SIGPIPE
+
+
 def test_help_config_has_every_field_with_its_default_what_it_is_and_who_has_it(capsys):
     assert main.run(["main", "--help-config"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -268,11 +277,13 @@ def test_a_field_of_no_chosen_part_is_only_a_warning_in_a_config_file(tmp_path, 
     )
     values = main.parse(["main", f"--config={tmp_path / 'c.py'}", "--config.hypers.beta=4"])
     assert main.asked(values) == ("hypers.beta",)
-    check(values.config, KNOWN, main.asked(values))
+    warn_of_unused(check(values.config, KNOWN, main.asked(values)), KNOWN)
     assert re.search(rf"likelihood.sigma has no effect: it {OF_GAUSSIAN}", caplog.text)
     both = ["main", f"--config={tmp_path / 'c.py'}", "--config.likelihood.name=gaussian"]
     caplog.clear()
-    assert check(main.parse(both).config, KNOWN).likelihood.sigma == 0.5 and not caplog.text
+    config = check(main.parse(both).config, KNOWN)
+    warn_of_unused(config, KNOWN)
+    assert config.likelihood.sigma == 0.5 and not caplog.text
 
 
 def test_default_workdir_names_the_config_and_the_overrides():

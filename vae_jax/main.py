@@ -1,14 +1,14 @@
 """The command line: python -m vae_jax.main --config=configs/mnist.py
 
-The same command again goes on where it stopped. \
-Fields of the config are set as --config.hypers.beta=4;
---help-config lists them all.
+The same command again goes on where it stopped. Fields of the config are set as
+--config.hypers.beta=4; --help-config lists them all.
 """
 
 import hashlib
 import importlib.util
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -30,11 +30,14 @@ def run(argv: list[str]) -> int:
     try:
         values = parse(argv)
         if values["help-config"].value:
-            print(_help_config())
+            print(_help_config(), flush=True)
         elif values.help:
-            print(f"{__doc__}\n{values.get_help()}")
+            print(f"{__doc__}\n{values.get_help()}", flush=True)
         else:
             return execute(values)
+    except BrokenPipeError:  # whoever reads what is printed, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UserError as error:
         if "--debug" in argv:
             raise
@@ -170,7 +173,7 @@ def execute(values: flags.FlagValues) -> int:
       UserError: something the user can correct.
     """
     if values.mode == "compare":
-        print(compare(values.workdir))
+        print(compare(values.workdir), flush=True)
         return 0
     if values.config is None and (values.mode == "train" or not values.workdir):
         need = "--config" if values.mode == "train" else "--workdir or --config"

@@ -9,6 +9,7 @@ from vae_jax.config.checks import (
     single,
     unflatten,
     unknown_field,
+    warn_of_unused,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "single",
     "unflatten",
     "unknown_field",
+    "warn_of_unused",
 ]

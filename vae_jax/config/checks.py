@@ -54,7 +54,7 @@ def check(config: ConfigDict, catalogue: Catalogue, asked: tuple[str, ...] = ())
 
     Args:
       asked: the fields that were given one by one, on the command line: it is an error if the
-        chosen parts do not have them, and only a warning if the config itself sets them.
+        chosen parts do not have them. Where the config itself sets them, see `warn_of_unused`.
 
     Raises:
       UserError: it names the first wrong field.
@@ -194,22 +194,30 @@ def _unused(given: dict, members: list[dict], catalogue: Catalogue) -> dict[str,
 
 
 def _check_owned(given: dict, members: list[dict], catalogue: Catalogue, asked: tuple) -> None:
-    """Whether the fields that are set are those of the chosen parts."""
+    """Whether the fields that are swept or were asked for are those of the chosen parts."""
     lists = {field: f"sweep.{name}" for name, field in sweep.sweepable(catalogue.default()).items()}
-    start = flatten(catalogue.default())
     for field, parts in _unused(given, members, catalogue).items():
-        told = " and ".join(
-            _owner(given, chooser, [p.name for p in parts if CHOSEN_BY[p.kind] == chooser])
-            for chooser in dict.fromkeys(CHOSEN_BY[part.kind] for part in parts)
-        )
         if field in asked or given.get(lists.get(field, ""), ()):
-            raise UserError(f"{field} {told}")
+            raise UserError(f"{field} {_owners(given, parts)}")
+
+
+def warn_of_unused(config: ConfigDict, catalogue: Catalogue) -> None:
+    """Logs the fields of a checked config that are set without effect."""
+    start, given = flatten(catalogue.default()), flatten(config)
+    for field, parts in _unused(given, sweep.members(config), catalogue).items():
         if given[field] != start[field]:
-            logging.warning("%s has no effect: it %s", field, told)
+            logging.warning("%s has no effect: it %s", field, _owners(given, parts))
+
+
+def _owners(given: dict, parts: list) -> str:
+    """Which parts have a field that no member uses, in words."""
+    return " and ".join(
+        _owner(given, chooser, [p.name for p in parts if CHOSEN_BY[p.kind] == chooser])
+        for chooser in dict.fromkeys(CHOSEN_BY[part.kind] for part in parts)
+    )
 
 
 def _owner(given: dict, chooser: str, names: list[str]) -> str:
-    """Which parts have a field that no member uses, in words."""
     of, chosen = f"is of {chooser} {', '.join(names)}", given[chooser]
     if chosen in names:
         return f"{of}, which model.name {given['model.name']!r} does not use"
