@@ -123,6 +123,17 @@ def test_every_link_leads_somewhere():
                 assert heading in headings(file.read_text()), (page, target)
 
 
+@pytest.mark.quick
+def test_the_example_of_a_part_is_what_the_files_have():
+    (example,) = blocks("CONTRIBUTING.md", "diff")
+    files = re.split(r"^--- (.*)\n", example, flags=re.MULTILINE)[1:]
+    assert "vae_jax/likelihoods/laplace.py" in files
+    for file, lines in zip(files[::2], files[1::2], strict=True):
+        shown = re.sub(r"^[+ ]", "", lines, flags=re.MULTILINE).strip().splitlines()
+        there = (ROOT / file).read_text().splitlines()
+        assert [line for line in shown if line not in there] == [], file
+
+
 def headings(text):
     """The anchors that GitHub makes of headings."""
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
