@@ -1,10 +1,12 @@
 """Whether a dataset suits the configuration: its size, its labels, and the range of its values."""
 
 from absl import logging
+from ml_collections import ConfigDict
 
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
 from vae_jax.training.program import Program
+from vae_jax.types import Likelihood
 
 
 def check_data(program: Program, dataset: Dataset, low: float, high: float) -> None:
@@ -36,13 +38,15 @@ def check_data(program: Program, dataset: Dataset, low: float, high: float) -> N
             "likelihood.name to 'gaussian'"
         )
     if program.likelihood is not None:
-        _check_support(program, dataset, low, high)
+        _check_support(program.likelihood, config, dataset, low, high)
 
 
-def _check_support(program: Program, dataset: Dataset, low: float, high: float) -> None:
+def _check_support(
+    likelihood: Likelihood, config: ConfigDict, dataset: Dataset, low: float, high: float
+) -> None:
     """Checks that the values, binarized as data.binarize says, lie in the likelihood's support."""
-    support = program.likelihood.support
-    named = f"likelihood.name {program.config.likelihood.name!r}"
+    support = likelihood.support
+    named = f"likelihood.name {config.likelihood.name!r}"
     if support == "levels" and dataset.dtype != "uint8":
         raise UserError(
             f"{named} is a probability of the 256 levels of uint8 data, but the values of "
@@ -54,8 +58,8 @@ def _check_support(program: Program, dataset: Dataset, low: float, high: float) 
             f"the values of {dataset.name} lie in [{low:g}, {high:g}], outside the range [0, 1] "
             f"of {named}: scale them to it, or use 'gaussian'"
         )
-    if program.config.data.binarize != "none":
-        _check_binarized(program, named)
+    if config.data.binarize != "none":
+        _check_binarized(likelihood, config.data.binarize, named)
     elif support == "binary" and not scan.is_binary(dataset):
         logging.warning(
             "a Bernoulli likelihood on grey values is not a likelihood: do not compare these "
@@ -63,9 +67,8 @@ def _check_support(program: Program, dataset: Dataset, low: float, high: float) 
         )
 
 
-def _check_binarized(program: Program, named: str) -> None:
+def _check_binarized(likelihood: Likelihood, binarize: str, named: str) -> None:
     """Checks that the likelihood can be one of binary values."""
-    likelihood, binarize = program.likelihood, program.config.data.binarize
     if likelihood.support == "levels":
         raise UserError(
             f"{named} is a probability of 256 levels, but data.binarize {binarize!r} leaves two "
@@ -79,5 +82,6 @@ def _check_binarized(program: Program, named: str) -> None:
         )
     if not likelihood.mass:
         logging.warning(
-            "a Gaussian on binary values is not their likelihood: do not compare these numbers"
+            "%s is a density, not a likelihood of binary values: do not compare these numbers",
+            named,
         )
