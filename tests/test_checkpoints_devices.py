@@ -131,7 +131,7 @@ def test_a_flipped_bit_is_found_on_many_devices(saved, shape, tmp_path, caplog):
     flip_a_bit(largest_file(folder / "2"))
     step, state = checkpoints.restore(folder, abstract(8, mesh_of(shape), "member"))
     assert step == 1 and same(state, 8, 1)
-    assert f"{folder}/2 is damaged" in caplog.text
+    assert f"{folder}/2 cannot be read" in caplog.text
 
 
 def test_one_changed_value_of_one_member_is_found_on_the_device_that_holds_it(
@@ -284,7 +284,7 @@ def test_two_processes_to_one_and_to_two(two, name, members, step):
 def test_damage_that_one_process_meets_makes_both_use_the_one_before(two):
     _, found, errors = two
     assert [f["damaged by 1"] for f in found] == [[2, True]] * 2
-    assert "damaged/3 is damaged (in a part that another process reads)" in errors[0]
+    assert "damaged/3 cannot be read (in a part that another process reads)" in errors[0]
     assert [f["damaged by 0"] for f in found] == [[1, True]] * 2
 
 
@@ -293,7 +293,7 @@ def test_only_the_first_process_warns_and_sets_aside(two):
     assert [f["moved"] for f in found] == [["2", "3"], []]
     assert [f["left"] for f in found] == [[1], [1]]
     assert [f["saved again"] for f in found] == [[3, True]] * 2
-    assert "is damaged" in errors[0] and "is damaged" not in errors[1]
+    assert "cannot be read" in errors[0] and "cannot be read" not in errors[1]
 
 
 def test_what_one_process_sees_saved_none_saves_again(two):
@@ -305,7 +305,7 @@ def test_two_processes_agree_that_nothing_or_nothing_whole_is_there(two):
     assert [f["nothing"] for f in found] == [None, None]
     for f in found:
         assert f["all damaged"].startswith(
-            f"every checkpoint in {folder / 'damaged'} is damaged (3, 2, 1)"
+            f"no checkpoint in {folder / 'damaged'} can be read (3, 2, 1; of the newest: "
         )
     assert checkpoints.steps(folder / "damaged") == [3, 2, 1]
 

@@ -335,7 +335,7 @@ def test_binary_images_are_exactly_zero_and_one_to_the_model(
     spoilt = ds.train.x.copy()
     spoilt[5, 5, 5] = 254
     check_data(program, ds._replace(train=ds.train._replace(x=spoilt)), 0.0, 1.0)
-    assert "Bernoulli likelihood on grey values" in warnings.pop()
+    assert "likelihood.name 'bernoulli' is not a likelihood of grey values" in warnings.pop()
 
 
 def test_grey_images_under_a_binary_name(tmp_path):

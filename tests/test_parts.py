@@ -1,10 +1,14 @@
 """The contract of every kind of part, over the dicts: a new part is tested the day it is added."""
 
+import functools
 import json
+import math
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import vae_jax
@@ -13,10 +17,39 @@ from vae_jax.config import CHOSEN_BY, check, flatten, single
 from vae_jax.errors import UserError
 from vae_jax.estimators.estimator import CAPABILITIES
 from vae_jax.models.draws import draw_batch, total
+from vae_jax.networks.layers import per_latent_unit
+from vae_jax.optim import optimizers, schedules
+from vae_jax.parallel import population
 from vae_jax.parts import PARTS, catalogue
 from vae_jax.training.program import Facts, make_program
+from vae_jax.types import Architecture, Network, Part
 
-KNOWN = catalogue()
+
+def make_affine(_section, input_shape, _example_shape, width, _dtype=None) -> Architecture:
+    """A matrix each way: compiled in no time, for the tests of what is not a network."""
+
+    def init_encoder(rng, latent_dim):
+        return {"kernel": per_latent_unit(0, latent_dim)(rng, (width, math.prod(input_shape)))}
+
+    def encode(params, x):
+        mean = params["kernel"] @ x.ravel()
+        return mean, -jnp.abs(mean)
+
+    def decoder(start):
+        def init(rng, latent_dim):
+            kernel = per_latent_unit(1, latent_dim)(rng, (start.size, width))
+            return {"kernel": kernel, "bias": start.ravel()}
+
+        def decode(params, z):
+            return (params["kernel"] @ z + params["bias"]).reshape(start.shape)
+
+        return Network(init, decode)
+
+    return Architecture(Network(init_encoder, encode), decoder)
+
+
+AFFINE = Part("network", "affine", make_affine, "a matrix each way")
+KNOWN = catalogue((AFFINE,))
 NAMED = [(kind, name) for kind, parts in PARTS.items() for name in parts]
 # Whatever a part needs beside it.
 BESIDE = {
@@ -27,8 +60,10 @@ BESIDE = {
 
 
 def configured(kind, name, **changes):
-    """A small configuration that chooses one part."""
-    config = vae_jax.default()
+    """A small configuration that chooses one part, and what is quick to compile beside it."""
+    config = vae_jax.default((AFFINE,))
+    if (kind, name) != ("network", "mlp"):  # this one has all the defaults
+        config.network.name, config.optimizer.name = "affine", "sgd"
     config.network.hidden, config.hypers.latent_dim = (6,), 3
     config.train.batch_size = 10
     config.train.num_epochs = config.train.schedule_epochs = 2.0
@@ -61,56 +96,141 @@ def test_a_part_says_what_it_is(kind, name):
         assert field.help and field.default is not None
 
 
-def trained_kinds():
-    return [(kind, name) for kind, name in NAMED if kind != "estimator"]
+def of_a_step(*kinds):
+    return [(kind, name) for kind, name in NAMED if kind in kinds]
 
 
-@pytest.mark.parametrize(("kind", "name"), trained_kinds())
+IN_A_STEP = of_a_step("network", "likelihood", "prior", "model", "objective")
+# Two members, of which the first is narrower than the arrays.
+MEMBERS = [{"hypers.latent_dim": 2, "hypers.seed": 1}, {"hypers.latent_dim": 3}]
+
+
+@functools.cache  # the same for all that choose the same parts
+def compiled(steps, lift=None):
+    """Compiled (hypers, store) -> (state before, state after, metrics), `lift` of one step."""
+    lift = lift or (lambda step, _axes: step)
+
+    def train(state, hypers, store):
+        return steps.train(state, hypers, store, jnp.arange(10))
+
+    init, train = jax.jit(lift(steps.init, 0)), jax.jit(lift(train, (0, 0, None)))
+
+    def first_step(hypers, store):
+        before = init(hypers)
+        return before, *train(before, hypers, store)
+
+    return first_step
+
+
+def in_population_and_alone(kind, name):
+    """The programs of MEMBERS and of the first of them alone, and what both are trained on."""
+    program = program_of(configured(kind, name), MEMBERS)
+    alone = program_of(single(program.config, KNOWN, MEMBERS[0]))
+    return program, alone, alone.example._replace(x=batch(10))
+
+
+def first_as_narrow(wide, narrow):
+    """The first member of a population's tree, without the units that it does not have."""
+    return population.narrow(population.member(wide, 0), narrow)
+
+
+def assert_near(found, expected, rtol=1e-4, atol=1e-5):
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), found, expected
+    )
+
+
+@pytest.mark.parametrize(("kind", "name"), IN_A_STEP)
 def test_one_training_step_is_finite_and_the_same_compiled_or_not(kind, name):
-    program = program_of(configured(kind, name))
-    hypers = {k: v[0] for k, v in program.hypers.items()}
-    state = jax.jit(program.steps.init)(hypers)
-    store = program.example._replace(x=batch(10))
-    train = jax.jit(program.steps.train)
-    after, metrics = train(state, hypers, store, jnp.arange(10))
+    _, program, store = in_population_and_alone(kind, name)
+    hypers = population.member(program.hypers, 0)
+    before, after, metrics = compiled(program.steps)(hypers, store)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after.params, metrics)))
     assert int(after.diverged_at) == -1 and int(after.step) == 1
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.params, after.params)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)
     assert any(jax.tree.leaves(moved["encoder"])) and any(jax.tree.leaves(moved["decoder"]))
     with jax.disable_jit():
-        _, eager_metrics = program.steps.train(state, hypers, store, jnp.arange(10))
-
-    def close(a, b):
-        return np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
-
-    jax.tree.map(close, metrics, eager_metrics)
+        _, eager_metrics = program.steps.train(before, hypers, store, jnp.arange(10))
+    assert_near(eager_metrics, metrics, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize(("kind", "name"), trained_kinds())
+@pytest.mark.parametrize(("kind", "name"), IN_A_STEP)
 def test_a_member_of_a_population_equals_its_single_run(kind, name):
-    config = configured(kind, name)
-    changes = [{"hypers.latent_dim": 2, "hypers.seed": 1}, {"hypers.latent_dim": 3}]
-    program = program_of(config, changes)
-    alone = program_of(single(program.config, KNOWN, changes[0]))
-    wide = jax.jit(jax.vmap(program.steps.init))(program.hypers)
-    narrow = jax.jit(alone.steps.init)({k: v[0] for k, v in alone.hypers.items()})
-    store = program.example._replace(x=batch(10))
-    step = jax.jit(jax.vmap(program.steps.train, (0, 0, None, None)))
-    wide_after, wide_metrics = step(wide, program.hypers, store, jnp.arange(10))
-    step_alone = jax.jit(alone.steps.train)
-    own = {k: v[0] for k, v in alone.hypers.items()}
-    narrow_after, metrics = step_alone(narrow, own, store, jnp.arange(10))
-
-    def cut(wide_leaf, leaf):
-        np.testing.assert_array_equal(wide_leaf[0][tuple(map(slice, leaf.shape))], leaf)
-
-    def near(wide_leaf, leaf):
-        part = wide_leaf[0][tuple(map(slice, leaf.shape))]
-        np.testing.assert_allclose(part, leaf, rtol=1e-4, atol=1e-5)
-
-    jax.tree.map(cut, wide.params, narrow.params)
-    jax.tree.map(near, wide_after.params, narrow_after.params)
+    program, alone, store = in_population_and_alone(kind, name)
+    own = population.member(alone.hypers, 0)
+    wide, wide_after, wide_metrics = compiled(program.steps, jax.vmap)(program.hypers, store)
+    narrow, narrow_after, metrics = compiled(alone.steps)(own, store)
+    first = first_as_narrow(wide.params, narrow.params)
+    jax.tree.map(np.testing.assert_array_equal, first, narrow.params)
+    assert_near(first_as_narrow(wide_after.params, narrow_after.params), narrow_after.params)
     np.testing.assert_allclose(wide_metrics["loss"][0], metrics["loss"], rtol=1e-5)
+
+
+def gradients_of_steps(num, latent_dim, width):
+    """Gradients [num, ...] of `latent_dim` active units in arrays that are `width` wide."""
+    rng = np.random.default_rng(0)
+    active = 30 * rng.normal(size=(num, 2, latent_dim, 4)).astype(np.float32)  # they are clipped
+    wide = jnp.pad(active, ((0, 0), (0, 0), (0, width - latent_dim), (0, 0)))
+    of_statistics = jnp.asarray(rng.normal(size=(num, 3)), jnp.float32)
+    return {"encoder": wide[:, 0], "decoder": wide[:, 1], "statistics": of_statistics}
+
+
+@pytest.mark.parametrize("name", PARTS["optimizer"])
+def test_the_steps_of_an_optimizer_are_the_same_compiled_or_not_and_in_a_population(name):
+    rates = {"hypers.learning_rate": 0.1, "hypers.weight_decay": 0.3}
+    config = check(configured("optimizer", name), KNOWN)
+    part = KNOWN.chosen("optimizer", flatten(config))
+    objective = PARTS["objective"]["elbo"].make(config.objective, None)
+    tx = optimizers.make_tx(functools.partial(part.make, config.optimizer), objective)
+
+    def moved(hypers, grads):
+        """Parameters after every one of the steps, from ones."""
+
+        def step(carried, grad):
+            params, state = carried
+            updates, state = tx(hypers).update(grad, state, params)
+            params = optax.apply_updates(params, updates)
+            return (params, state), params
+
+        params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape[1:]), grads)
+        return jax.lax.scan(step, (params, tx(hypers).init(params)), grads)[1]
+
+    hypers = population.grid(config, [rates, {}])
+    own, narrow = population.member(hypers, 0), gradients_of_steps(4, 2, 2)
+    alone = jax.jit(moved)(own, narrow)
+    for leaf in jax.tree.leaves(alone):
+        assert np.isfinite(leaf).all() and np.diff(leaf, axis=0).reshape(3, -1).any(1).all()
+    with jax.disable_jit():
+        assert_near(moved(own, narrow), alone)
+    wide = jax.jit(jax.vmap(moved, (0, None)))(hypers, gradients_of_steps(4, 2, 3))
+    assert_near(first_as_narrow(wide, alone), alone)
+
+
+@pytest.mark.parametrize(("kind", "name"), of_a_step("learning_rate_schedule", "beta_schedule"))
+def test_a_schedule_is_the_same_compiled_or_not_and_in_a_population(kind, name):
+    config = check(configured(kind, name), KNOWN)
+    decay, position = (
+        KNOWN.chosen(kind, flatten(config)).make(config.schedule)
+        for kind in ("learning_rate_schedule", "beta_schedule")
+    )
+    objective = PARTS["objective"]["elbo"].make(config.objective, None)
+    at = schedules.make_schedule(decay, position, objective, 20.0, steps_per_epoch=5.0)
+    own = {"hypers.learning_rate": 0.1, "hypers.beta": 2.0}
+    hypers = population.grid(config, [own, {}])
+    alone = population.member(hypers, 0)
+    steps = jnp.arange(24)  # also beyond the horizon
+
+    def rates(hypers, step):
+        now = at(hypers, step)
+        return now["learning_rate"], now["beta"]
+
+    values = jax.jit(jax.vmap(rates, (None, 0)))(alone, steps)
+    assert np.isfinite(values).all() and np.min(values) >= 0
+    with jax.disable_jit():
+        eager = np.transpose([rates(alone, step) for step in steps])
+    np.testing.assert_allclose(values, eager, rtol=1e-5, atol=1e-7)
+    of_both = jax.jit(jax.vmap(jax.vmap(rates, (None, 0)), (0, None)))(hypers, steps)
+    np.testing.assert_allclose([rate[0] for rate in of_both], values, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", PARTS["prior"])
@@ -147,12 +267,13 @@ def test_a_prior_in_wide_arrays_is_the_narrow_prior(name):
 def test_a_likelihood_ignores_what_is_not_observed(name):
     program = program_of(configured("likelihood", name))
     hypers = {k: v[0] for k, v in program.hypers.items()}
-    params = program.model.init(jax.random.key(0), hypers)
     observed = jax.random.bernoulli(jax.random.key(3), 0.6, (4, 30))
     shown = jnp.where(observed, batch(), 0.0)
     other = jnp.where(observed, batch(), 1.0)
 
-    def loss(x):
+    @jax.jit
+    def distortion(x):
+        params = program.model.init(jax.random.key(0), hypers)
         example = vae_jax.types.Example(x, None, observed)
         positions, samples = jnp.arange(4), jnp.arange(2)
         draw = draw_batch(
@@ -160,7 +281,7 @@ def test_a_likelihood_ignores_what_is_not_observed(name):
         )
         return draw.distortion
 
-    np.testing.assert_array_equal(jax.jit(loss)(shown), jax.jit(loss)(other))
+    np.testing.assert_array_equal(distortion(shown), distortion(other))
 
 
 @pytest.mark.parametrize("name", PARTS["model"])
@@ -168,35 +289,53 @@ def test_a_model_has_what_its_draws_say(name):
     program = program_of(configured("model", name))
     hypers = {k: v[0] for k, v in program.hypers.items()}
     model, x = program.model, batch()
-    params = model.init(jax.random.key(0), hypers)
+
+    @jax.jit
+    def drawn():
+        """(params, draws [4, 3], log_w of the first of each by the densities, decoded)."""
+        params, key, log_w = model.init(jax.random.key(0), hypers), jax.random.key(1), None
+        draw = draw_batch(model, params, x, key, jnp.arange(4), jnp.arange(3), hypers)
+        if draw.log_w is not None:
+            first = jax.tree.map(lambda leaf: leaf[:, 0], draw.z)
+            args = (None, 0, 0, None)
+            log_w = jax.vmap(model.log_joint, args)(params, x, first, hypers)
+            log_w -= jax.vmap(model.log_q, args)(params, x, first, hypers)
+        z = jax.tree.map(lambda leaf: leaf[0, 0], draw.z)
+        decoded = model.decode(params, z), model.decode(params, z, None, jax.random.key(0))
+        return params, draw, log_w, decoded
+
+    params, draw, log_w, decoded = drawn()
     assert {"encoder", "decoder", "prior", "statistics"} == set(params)
-    draw = draw_batch(model, params, x, jax.random.key(1), jnp.arange(4), jnp.arange(3), hypers)
     assert draw.distortion.shape == (4, 3)
     provides = PARTS["model"][name].provides
     assert ("a rate" in provides) == (draw.rate is not None)
     if draw.rate is not None:
         assert total(draw.rate, batch_axes=2).shape == (4, 3)
     if draw.log_w is not None:
-        log_w = jax.vmap(
-            lambda x, z: model.log_joint(params, x, z, hypers) - model.log_q(params, x, z, hypers)
-        )(x, jax.tree.map(lambda leaf: leaf[:, 0], draw.z))
         np.testing.assert_allclose(log_w, draw.log_w[:, 0], rtol=1e-5, atol=1e-4)
-    z = jax.tree.map(lambda leaf: leaf[0, 0], draw.z)
-    assert model.decode(params, z).shape == (6, 5, 1)
-    assert model.decode(params, z, None, jax.random.key(0)).shape == (6, 5, 1)
+    assert [image.shape for image in decoded] == [(6, 5, 1), (6, 5, 1)]
 
 
 @pytest.mark.parametrize("name", PARTS["objective"])
-def test_an_objective_resumes_to_the_bit(name, tmp_path):
+def test_an_objective_resumes_to_the_bit(name, tmp_path, undrawn):
     x = np.random.default_rng(0).integers(0, 256, (80, 6, 5, 1), np.uint8)
     dataset = data.from_arrays("x", x, num_valid=10, num_test=10)
-    straight = vae_jax.train(configured("objective", name), tmp_path / "a", dataset=dataset)
-    shorter = configured("objective", name, **{"train.num_epochs": 1.0})
-    vae_jax.train(shorter, tmp_path / "b", dataset=dataset)
-    resumed = vae_jax.train(configured("objective", name), tmp_path / "b", dataset=dataset)
-    jax.tree.map(np.testing.assert_array_equal, straight.params, resumed.params)
-    rows = [(tmp_path / run / "metrics.jsonl").read_text() for run in "ab"]
-    assert rows[0] == rows[1] and json.loads(rows[0].splitlines()[0])["loss"] > 0
+
+    def trained(folder):
+        rows = []
+        config = configured("objective", name, **{"optimizer.name": "adam"})
+        args = (config, tmp_path / folder, (AFFINE,), dataset)
+        return vae_jax.train(*args, on_row=rows.append).params, rows
+
+    straight, rows = trained("a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "12")  # killed in the second of two epochs
+    (tmp_path / "b" / "results.json").unlink()
+    resumed, again = trained("b")
+    jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+    assert again == [row for row in rows if row["step"] > 6] and rows[0]["loss"] > 0
+    written = [(tmp_path / run / "metrics.jsonl").read_text() for run in "ab"]
+    assert written[0] == written[1] == "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @pytest.mark.parametrize("name", PARTS["estimator"])

@@ -120,7 +120,7 @@ def test_best_counts_after_the_warm_up_only_and_keeps_the_highest(config):
         state = state._replace(
             step=jnp.int32(step), params=jax.tree.map(lambda a: a + 1, state.params)
         )
-        return p.steps.judge(state, h, jnp.float32(elbo))
+        return p.steps.after_validation(state, h, jnp.float32(elbo))
 
     state = at(state, 9, -1.0)
     assert state.best.step == -1 and state.best.valid_elbo == -np.inf

@@ -483,7 +483,7 @@ def test_the_best_of_a_member_that_diverged_stays(config):
     hypers = jax.tree.map(lambda v: v[0], program.hypers)
     state = program.steps.init(hypers)._replace(step=jnp.int32(30))
     for diverged_at, kept in ((-1, True), (12, False)):
-        after = program.steps.judge(
+        after = program.steps.after_validation(
             state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0)
         )
         assert (int(after.best.step) == 30) == kept

@@ -154,7 +154,7 @@ def test_the_average_is_the_recursion_and_is_what_is_evaluated():
         expected = decay * expected + (1 - decay) * kernel(state.params)
         np.testing.assert_allclose(kernel(state.average), expected, rtol=1e-5)
     assert np.abs(kernel(states[-1].average) - kernel(states[-1].params)).max() > 1e-4
-    judged = jax.vmap(program.steps.judge)(
+    judged = jax.vmap(program.steps.after_validation)(
         jax.tree.map(jnp.asarray, states[-1])._replace(step=jnp.array([10_000])),
         program.hypers,
         jnp.array([-1.0]),
@@ -182,7 +182,7 @@ def test_early_stopping_waits_for_so_many_epochs_without_improvement():
     )  # 4 steps an epoch: patience is 8 steps, validations count from step 4
     state, judge = (
         population.member(jax.tree.map(jnp.asarray, states[0]), 0),
-        jax.jit(program.steps.judge),
+        jax.jit(program.steps.after_validation),
     )
     hypers, stopped = population.member(program.hypers, 0), []
     for step, elbo in [

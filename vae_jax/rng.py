@@ -32,7 +32,7 @@ class StepKeys(NamedTuple):
 
 
 class LossKeys(NamedTuple):
-    epsilon: Key  # folded with the position, then the sample
+    epsilon: Key  # of z = mean + sigma * eps: folded with the position, then the sample
     objective: Key  # an objective's own randomness
 
 
@@ -78,7 +78,7 @@ def _digest(name: str) -> int:
 
 
 def of_examples(seed: int | jax.Array) -> Key:
-    """The key that chooses the examples for what is expensive."""
+    """The key that picks the `eval.bounds_examples` test examples of expensive estimates."""
     return jax.random.fold_in(roots(seed).estimate, 0)
 
 

@@ -9,7 +9,7 @@ dicts {"z1": ..., "z2": ...}, z1 nearest to x; rates and posteriors have the sam
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
@@ -34,13 +34,17 @@ class Draw(NamedTuple):
     """
 
     distortion: Array  # -log p(x|z), observed values only  []
-    # log q(z|x) - log p(z), a tree like z: per unit [Z] where it factorizes (its expectation, the
-    # KL, where that is known), else [] per layer
+    # KL(q(z|x) || p(z)) where the prior has it in closed form, else log q(z|x) - log p(z) of this
+    # draw. A tree like z: per unit [Z] where it is a sum over units, else [] per layer
     rate: Latent | None
     log_w: Any  # log p(x, z) - log q(z|x): the log of an importance weight  []; or None
     z: Latent
     posterior: Any  # the parameters of q(z|x): a distribution, or a dict of them like z
     penalty: Array | float = 0.0  # terms that are neither distortion nor rate, a codebook's  []
+
+
+# The values that x may take: {0, 1}, [0, 1], {k/255} or any.
+Support = Literal["binary", "unit", "levels", "real"]
 
 
 class Likelihood(NamedTuple):
@@ -50,10 +54,9 @@ class Likelihood(NamedTuple):
     network, x is [D].
     """
 
-    # The values that x may take: "binary" {0, 1} | "unit" [0, 1] | "levels" {k/255} | "real"
-    support: str
+    support: Support
     init: Callable[[], Params]  # () -> theta
-    start: Callable[[Array], Array]  # mean of the data [D] -> out whose p(x|z) has about that mean
+    start: Callable[[Array], Array]  # mean of the data [D] -> out whose p(x|z) has that mean
     log_prob: Callable[[Params, Array, Array], Array]  # (theta, out, x) -> [D]
     mean: Callable[[Params, Array], Array]  # (theta, out) -> [D]
     sample: Callable[[Params, Array, Array], Array]  # (theta, rng, out) -> [D]

@@ -48,7 +48,8 @@ def order(
     if seed < 0:
         raise UserError(f"data.seed must not be negative, but is {seed}")
     permutation = permutation or _permutation
-    words = () if member_seed is None else (member_seed + 1,)  # an absent word counts as 0
+    # NumPy's SeedSequence takes a missing number for 0: so that of member_seed 0 is 1.
+    words = () if member_seed is None else (member_seed + 1,)
     stop = start + count
     parts = [np.empty(0, np.int64)]
     for epoch in range(start // num, -(-stop // num)):

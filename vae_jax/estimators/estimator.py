@@ -63,7 +63,9 @@ class Estimator(NamedTuple):
     # found -> what is wrong where numbers contradict each other, or None
     violation: Callable[[dict], str | None] | None = None
     fits: Callable[[dict, object], str] | None = None  # as of a types.Part
-    key: int | None = None  # what folds into rng's root; None: a digest of its name
+    # What folds into rng's root. The package's own have small numbers, the next free one; without
+    # one it is a digest of the name
+    key: int | None = None
     kind: str = "estimator"
     hypers: dict[str, Field] = {}  # noqa: RUF012  estimators have none
 

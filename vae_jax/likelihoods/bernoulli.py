@@ -46,7 +46,14 @@ def bernoulli() -> Likelihood:
         p = jnp.clip(x_mean, 1e-3, 1 - 1e-3)
         return (jnp.log(p) - jnp.log1p(-p))[:, None]
 
-    return Likelihood("binary", dict, start, log_prob, mean, sample)
+    return Likelihood(
+        support="binary",
+        init=dict,
+        start=start,
+        log_prob=log_prob,
+        mean=mean,
+        sample=sample,
+    )
 
 
 PART = Part("likelihood", "bernoulli", lambda _section: bernoulli(), "of values 0 and 1")

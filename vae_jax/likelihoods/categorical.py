@@ -32,7 +32,14 @@ def categorical() -> Likelihood:
         mean, log_scale = start_of_logistic(x_mean)
         return log_mass(mean[:, None], log_scale[:, None], _levels(mean.dtype))
 
-    return Likelihood("levels", dict, start, log_prob, mean, sample)
+    return Likelihood(
+        support="levels",
+        init=dict,
+        start=start,
+        log_prob=log_prob,
+        mean=mean,
+        sample=sample,
+    )
 
 
 def _levels(dtype: jnp.dtype) -> jax.Array:

@@ -47,7 +47,14 @@ def continuous_bernoulli() -> Likelihood:
         low, high = jax.lax.fori_loop(0, 40, bisect, (-end, end))
         return 0.5 * (low + high)[:, None]
 
-    return Likelihood("unit", dict, start, log_prob, mean, sample)
+    return Likelihood(
+        support="unit",
+        init=dict,
+        start=start,
+        log_prob=log_prob,
+        mean=mean,
+        sample=sample,
+    )
 
 
 def log_density(logits: jax.Array, x: jax.Array) -> jax.Array:

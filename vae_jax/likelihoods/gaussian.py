@@ -34,7 +34,15 @@ def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
     def sample(theta: Params, rng: jax.Array, out: jax.Array) -> jax.Array:
         return _sample(rng, out[:, 0], log_sigma(theta))
 
-    return Likelihood("real", init, _start, log_prob, _mean, sample, bounded=not learn_sigma)
+    return Likelihood(
+        support="real",
+        init=init,
+        start=_start,
+        log_prob=log_prob,
+        mean=_mean,
+        sample=sample,
+        bounded=not learn_sigma,
+    )
 
 
 def gaussian_per_pixel(sigma: float, min_sigma: float) -> Likelihood:
@@ -63,7 +71,14 @@ def gaussian_per_pixel(sigma: float, min_sigma: float) -> Likelihood:
         at_sigma = low + math.log(sigma / min_sigma - 1)  # softplus inverted
         return jnp.stack([x_mean, jnp.full_like(x_mean, at_sigma)], axis=1)
 
-    return Likelihood("real", dict, start, log_prob, _mean, sample)
+    return Likelihood(
+        support="real",
+        init=dict,
+        start=start,
+        log_prob=log_prob,
+        mean=_mean,
+        sample=sample,
+    )
 
 
 def gaussian_optimal_sigma(sigma: float, min_sigma: float) -> Likelihood:
@@ -100,7 +115,15 @@ def gaussian_optimal_sigma(sigma: float, min_sigma: float) -> Likelihood:
     def sample(theta: Params, rng: jax.Array, out: jax.Array) -> jax.Array:
         return _sample(rng, out[:, 0], log_sigma(theta))
 
-    return Likelihood("real", dict, _start, log_prob, _mean, sample, statistics)
+    return Likelihood(
+        support="real",
+        init=dict,
+        start=_start,
+        log_prob=log_prob,
+        mean=_mean,
+        sample=sample,
+        statistics=statistics,
+    )
 
 
 def log_density(mean: jax.Array, log_sigma: jax.Array | float, x: jax.Array) -> jax.Array:

@@ -37,7 +37,14 @@ def discretized_logistic() -> Likelihood:
     def start(x_mean: jax.Array) -> jax.Array:
         return jnp.stack(start_of_logistic(x_mean), axis=1)
 
-    return Likelihood("levels", dict, start, log_prob, mean, sample)
+    return Likelihood(
+        support="levels",
+        init=dict,
+        start=start,
+        log_prob=log_prob,
+        mean=mean,
+        sample=sample,
+    )
 
 
 def discretized_logistic_mixture(mixtures: int) -> Likelihood:
@@ -81,7 +88,14 @@ def discretized_logistic_mixture(mixtures: int) -> Likelihood:
         one = (jnp.zeros_like(x_mean), *start_of_logistic(x_mean))
         return jnp.concatenate([jnp.repeat(a[:, None], mixtures, axis=1) for a in one], axis=1)
 
-    return Likelihood("levels", dict, start, log_prob, mean, sample)
+    return Likelihood(
+        support="levels",
+        init=dict,
+        start=start,
+        log_prob=log_prob,
+        mean=mean,
+        sample=sample,
+    )
 
 
 def log_mass(mean: jax.Array, log_scale: jax.Array, x: jax.Array) -> jax.Array:

@@ -80,9 +80,11 @@ def vae(
             # care of it (Tucker et al. 2019).
             q = encode(jax.lax.stop_gradient(params), x, hypers)
         log_p_x = p_x.log_prob(params, z, as_example(x))
-        log_p_z, log_q_z = log_prior(params, z, hypers), log_posterior(q, z, hypers)
-        rate = log_q_z - log_p_z
-        if prior.kl is not None:
+        log_p_z = log_prior(params, z, hypers)
+        log_q_z = log_posterior(q, z, hypers)
+        if prior.kl is None:
+            rate = log_q_z - log_p_z  # its expectation is KL(q(z|x) || p(z))
+        else:
             rate = prior.kl(params, posterior, hypers["latent_dim"])
         log_w = log_p_x + log_p_z - log_q_z
         return Draw(-log_p_x, rate, log_w, z, posterior)

@@ -1,8 +1,10 @@
 """The negative ELBO (Kingma & Welling 2014) and, with beta other than 1, beta-VAE (Higgins et al.
 2017).
 
-loss = E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)) = distortion + beta * rate
+    loss = E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)) = distortion + beta * rate
 
+Distortion and rate are computed by the model's `draw` (models/vae.py): the rate is the prior's `kl`
+(priors/standard_normal.py) where it has one, else log q(z|x) - log p(z) of the draw.
 A model without a rate, the plain autoencoder, has only the distortion to minimize.
 """
 

@@ -74,7 +74,10 @@ def place(mesh: Mesh, tree, *axes: str | None):
 
 
 def abstract(mesh: Mesh, tree, *axes: str | None):
-    """The ShapeDtypeStructs of `tree`, with the sharding that `place` would give its arrays."""
+    """The ShapeDtypeStructs of `tree`, with the sharding that `place` would give its arrays.
+
+    What a checkpoint is restored onto, whatever devices it was saved from.
+    """
     sharding = NamedSharding(mesh, P(*axes))
 
     def shape_of(leaf) -> jax.ShapeDtypeStruct:

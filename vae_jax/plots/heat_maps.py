@@ -14,8 +14,10 @@ PANELS = {
     "rate": "rate in nats: neither end is better",
     "active_units": "active units: neither end is better",
 }
-JUDGED = ("nll", "elbo")  # metrics that say which member is better
-COLOURS, JUDGED_COLOURS = "Blues", "YlGn"
+HAVE_A_BEST = ("nll", "elbo")  # metrics that say which member is better
+COLOURS_TO_THE_BEST = "YlGn"  # of these metrics
+COLOURS = "Blues"  # of the others
+DARKEST = 0.85  # the part of a colour map that is used, from its beginning
 MOST_ANNOTATED = 16  # rows or columns of a map with its numbers
 
 
@@ -57,17 +59,16 @@ def _shades(table: pivot.Cells) -> np.ndarray:
     """
     mean = table.mean
     gap = mean - np.nanmin(mean) if table.metric == "nll" else np.nanmax(mean) - mean
-    return 1 - (gap / (np.nanmax(gap) or 1.0)) ** (0.5 if table.metric in JUDGED else 1.0)
+    return 1 - (gap / (np.nanmax(gap) or 1.0)) ** (0.5 if table.metric in HAVE_A_BEST else 1.0)
 
 
 def _map(axis, table: pivot.Cells, members: list[dict]) -> None:
     """A cell per setting."""
     from matplotlib import patches
 
-    shades = _shades(table)
-    colours = JUDGED_COLOURS if table.metric in JUDGED else COLOURS
-    axis.imshow(0.85 * shades, cmap=colours, vmin=0, vmax=1, aspect="auto")
-    _numbers(axis, table, shades)
+    colours = COLOURS_TO_THE_BEST if table.metric in HAVE_A_BEST else COLOURS
+    image = axis.imshow(DARKEST * _shades(table), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    _numbers(axis, table, image.to_rgba(image.get_array()))
     for member in ranking.ranking(members)[1][:1]:
         i, j = table.index(member)
         frame = {"fill": False, "ec": base.HIGHLIGHT, "lw": 2.5, "clip_on": False}
@@ -81,13 +82,18 @@ def _map(axis, table: pivot.Cells, members: list[dict]) -> None:
     axis.set_ylabel(ranking.short(table.row or ""), fontsize=9)
 
 
-def _numbers(axis, table: pivot.Cells, shades: np.ndarray) -> None:
-    """The number in each cell where there is room, and how many members diverged."""
-    annotated = max(shades.shape) <= MOST_ANNOTATED
+def _numbers(axis, table: pivot.Cells, colours: np.ndarray) -> None:
+    """The number in each cell where there is room, and how many members diverged.
+
+    Args:
+      colours: of the cells [rows, columns, RGBA]; dark ones have white numbers.
+    """
+    annotated = max(table.count.shape) <= MOST_ANNOTATED
+    luminance = colours[..., :3] @ np.array([0.299, 0.587, 0.114])
     texts = pivot.cell_texts(table)
     for (i, j), diverged in np.ndenumerate(table.diverged):
         if annotated and (table.count[i, j] or diverged):
-            colour = "w" if shades[i, j] > 0.78 else "k"
+            colour = "w" if luminance[i, j] < 0.5 else "k"
             colour = colour if table.count[i, j] else base.DIVERGED
             text = texts[i][j].replace(" ± ", "\n±")
             axis.text(j, i, text, color=colour, fontsize=7.5, **base.CENTRED)

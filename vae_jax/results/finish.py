@@ -1,5 +1,5 @@
-"""What a finished training leaves to look at: results.json, tables, pictures, and a few lines on
-the terminal."""
+"""What a finished training leaves to look at: results.json (an entry for each member: `_describe`),
+tables, pictures, and a few lines on the terminal."""
 
 from collections.abc import Callable
 from functools import partial

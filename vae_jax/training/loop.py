@@ -49,8 +49,8 @@ def _train_chunk(train_step: Callable, shared_data: bool, mesh, one_by_one: bool
 
 
 @functools.lru_cache(maxsize=2)
-def _judge(judge: Callable) -> Callable:
-    return jax.jit(population.lift(judge), donate_argnums=0)
+def _after_validation(step: Callable) -> Callable:
+    return jax.jit(population.lift(step), donate_argnums=0)
 
 
 def is_resident(config, dataset: Dataset) -> bool:
@@ -215,6 +215,6 @@ def validate(
     # Without a rate the distortion is all there is to judge by.
     elbo = [-n["distortion"] if n["elbo"] is None else n["elbo"] for n in numbers]
     elbo = devices.place(mesh, np.asarray(elbo, np.float32), "member")
-    state = _judge(program.steps.judge)(state, hypers, elbo)
+    state = _after_validation(program.steps.after_validation)(state, hypers, elbo)
     log.stopped_at = devices.fetch(state.stopped_at)[: len(program.members)]
     return state

@@ -4,7 +4,7 @@ use."""
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,17 @@ from vae_jax.errors import UserError
 from vae_jax.models.ingredients import Ingredients
 from vae_jax.parallel import devices, population
 from vae_jax.training.step import Steps, averaged, make_steps
-from vae_jax.types import Draw, Example, Hypers, Latent, Likelihood, Model, Objective, TrainState
+from vae_jax.types import (
+    Draw,
+    Example,
+    Hypers,
+    Latent,
+    Likelihood,
+    Model,
+    Objective,
+    Support,
+    TrainState,
+)
 
 
 class Facts(NamedTuple):
@@ -172,7 +182,13 @@ def _architecture(config: ConfigDict, facts: Facts, catalogue: Catalogue, width:
 def _likelihood(config: ConfigDict, facts: Facts, catalogue: Catalogue) -> Likelihood:
     """p(x|z) of x in the data's own units."""
     part = catalogue.chosen("likelihood", settings.flatten(config))
-    return scaled(part.make(config.likelihood), facts.scaling)
+    likelihood = part.make(config.likelihood)
+    if likelihood.support not in get_args(Support):
+        raise UserError(
+            f"likelihood {part.name!r} has the support {likelihood.support!r}, expected one of "
+            f"{', '.join(get_args(Support))}"
+        )
+    return scaled(likelihood, facts.scaling)
 
 
 def make_objective(config: ConfigDict, catalogue: Catalogue, z_like: Latent) -> Objective:

@@ -23,7 +23,9 @@ from vae_jax.types import Best, Example, Hypers, Model, Objective, TrainState
 class Steps(NamedTuple):
     init: Callable[[Hypers], TrainState]
     train: Callable  # (state, hypers, store of rows [n, D], index [B]) -> (state, metrics)
-    judge: Callable  # (state, hypers, valid_elbo [] of `averaged(state)`) -> state
+    # (state, hypers, valid_elbo [] of `averaged(state)`) -> state, with the best parameters so far;
+    # it ends a member whose patience is over
+    after_validation: Callable[..., TrainState]
     # (params, hypers, rows [B, D], positions [B], split, num_samples, samples_per_step) -> Bound
     evaluate: Callable[..., Bound]
     # (params, hypers, rng, num, condition) -> means of p(x|z), z ~ p(z)  [num, ...]
@@ -60,6 +62,7 @@ def make_steps(
     decay = catalogue.chosen("learning_rate_schedule", named).make(config.schedule)
     position = catalogue.chosen("beta_schedule", named).make(config.schedule)
     tx = optimizers.make_tx(partial(optimizer.make, config.optimizer), objective)
+    # schedule_epochs 0 stands for num_epochs: config.check has put that in its place
     horizon = config.train.schedule_epochs * steps_per_epoch
     at = schedules.make_schedule(decay, position, objective, horizon, steps_per_epoch)
     num_samples, eval_seed = config.objective.num_samples, config.eval.seed
@@ -113,7 +116,7 @@ def make_steps(
         )
         return after, metrics
 
-    def judge(state: TrainState, hypers: Hypers, valid_elbo: jax.Array) -> TrainState:
+    def after_validation(state: TrainState, hypers: Hypers, valid_elbo: jax.Array) -> TrainState:
         reached = schedules.beta_is_reached(position, hypers, state.step, steps_per_epoch)
         counts = is_running(state) & reached
         new = Best(averaged(state), valid_elbo, state.step)
@@ -134,4 +137,4 @@ def make_steps(
     def sample(params, hypers: Hypers, rng: jax.Array, num: int, condition=None) -> jax.Array:
         return sample_batch(model, params, rng, hypers, num, condition=condition)
 
-    return Steps(init, train, judge, evaluate, sample)
+    return Steps(init, train, after_validation, evaluate, sample)

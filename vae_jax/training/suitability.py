@@ -62,8 +62,7 @@ def _check_support(
         _check_binarized(likelihood, config.data.binarize, named)
     elif support == "binary" and not scan.is_binary(dataset):
         logging.warning(
-            "a Bernoulli likelihood on grey values is not a likelihood: do not compare these "
-            "numbers"
+            "%s is not a likelihood of grey values: do not compare these numbers", named
         )
 
 

@@ -6,6 +6,8 @@ beside the state and compared on load: one for each member, which is the leading
 A process can then verify the members it holds, however many these are, and a state may be restored
 onto other devices and processes than it was saved from.
 
+Whether a run's settings are those of the files is decided before, by `record.check_same_run`.
+
 With several processes (`jax.distributed`) all of them make the same calls, on one shared folder.
 """
 
@@ -149,10 +151,10 @@ def _is_full_disk(error: Exception) -> bool:
 
 
 def restore(folder: Path, abstract, set_aside: bool = False) -> tuple[int, Any] | None:
-    """(step, state) of the newest undamaged checkpoint, or None where none was ever saved.
+    """(step, state) of the newest checkpoint that can be read, or None where none was ever saved.
 
-    A damaged checkpoint is named in a warning and the one before is used, by all processes even if
-    only one of them found the damage.
+    One that cannot is named in a warning and the one before is used, by all processes even if only
+    one of them found what is wrong.
 
     Args:
       abstract: the state's tree of ShapeDtypeStructs. A leaf is restored with its `sharding`, of
@@ -160,10 +162,11 @@ def restore(folder: Path, abstract, set_aside: bool = False) -> tuple[int, Any] 
       set_aside: whether damaged checkpoints are renamed, so that their steps can be saved again.
 
     Raises:
-      UserError: every checkpoint is damaged; all stay where they are.
+      UserError: none can be read; all stay where they are.
     """
     folder = Path(folder)
     damaged: list[int] = []
+    first = ""  # what is wrong with the newest
     while True:
         step = _newest(folder, damaged)
         if step is None:
@@ -175,15 +178,17 @@ def restore(folder: Path, abstract, set_aside: bool = False) -> tuple[int, Any] 
             return step, state
         if processes.is_main():
             logging.warning(
-                "checkpoint %s is damaged (%s); using the one before",
+                "checkpoint %s cannot be read (%s); using the one before",
                 folder / str(step),
                 problem or "in a part that another process reads",
             )
+        first = first or problem or "another process cannot read its part"
         damaged.append(step)
     if damaged:
         raise UserError(
-            f"every checkpoint in {folder} is damaged ({', '.join(map(str, damaged))}) or of "
-            "another model; correct what was given, or start again with another --workdir"
+            f"no checkpoint in {folder} can be read ({', '.join(map(str, damaged))}; of the "
+            f"newest: {first}): the files are damaged, or a part in parts= has changed since; "
+            "restore the files or the part, or choose another --workdir"
         )
     return None
 

@@ -219,7 +219,8 @@ def check_same_run(workdir: Path, before: dict, now: dict, catalogue: Catalogue)
     old, new = (settings.flatten(ConfigDict(given)) for given in (config, now["config"]))
     differ = _config_differences(old, new)
     differ += _dataset_differences(before["dataset"], now["dataset"])
-    differ += [f"{name} of one's own" for name in sorted(set(before["own"]) ^ set(now["own"]))]
+    differ += [f"{name} of your own is missing" for name in before["own"] if name not in now["own"]]
+    differ += [f"{name} of your own is new" for name in now["own"] if name not in before["own"]]
     if differ:
         hint = ""
         if all(text.startswith("train.schedule_epochs") for text in differ):
