@@ -1,11 +1,12 @@
 """What a user adds without editing the package: parts of every kind, by `parts=`, and a dataset.
 
-Only public names are imported. Each part is trained, resumed after a stop, swept over two members,
-evaluated, drawn and reported, and what it brings is found in results.json and on the page.
+Only public names are imported. Each part, by itself or beside one of another kind, is trained,
+resumed after a stop, swept over two members, evaluated, drawn and reported, and what it brings is
+found in results.json and on the page.
 """
 
-import contextlib
 import json
+import shutil
 from types import SimpleNamespace
 
 import jax
@@ -285,19 +286,17 @@ RADIUS = Estimator(
 )
 
 
-@pytest.fixture(scope="module")
-def vectors():
+def people(hidden=np.nan):
     """Vectors of 6 columns of different scales, two of labels, a fifth of the entries missing."""
     rng = np.random.default_rng(0)
     code = rng.normal(size=(260, 2))
     x = code @ rng.normal(size=(2, 6)) + 0.3 * rng.normal(size=(260, 6))
     x = x * np.array([1.0, 10.0, 100.0, 0.1, 1.0, 1.0]) + np.array([0, 50, 1000, 0, 3, 0])
     observed = rng.random(x.shape) < 0.8
-    hidden = np.where(observed, x, np.nan)  # what is missing must not matter
     labels = {"kind": (code[:, 0] > 0).astype(int), "age": 30 + 5 * code[:, 1]}
     return data.from_arrays(
         "people",
-        hidden,
+        np.where(observed, x, hidden),  # what is missing must not matter
         num_valid=40,
         num_test=40,
         observed=observed,
@@ -307,10 +306,14 @@ def vectors():
     )
 
 
+@pytest.fixture(scope="module")
+def vectors():
+    return people()
+
+
 def small(config):
-    config.data.binarize = "none"
+    config.data.binarize, config.likelihood.name = "none", "gaussian"
     config.network.hidden = (8,)
-    config.likelihood.name = "gaussian"
     config.hypers.latent_dim = 3
     config.train.batch_size = 30
     config.train.num_epochs = 2.0
@@ -319,135 +322,158 @@ def small(config):
     config.eval.nll_samples = 4
     config.eval.bounds_examples = 10
     config.checkpoint.every_epochs = 1.0
+    config.sweep.mode = "zip"
+    config.sweep.max_members = 2  # else one more trace finds it out
     return config
 
 
-CASES = {
-    "prior": ((MIXTURE,), {"prior.name": "mixture", "prior.components": 4}),
-    "likelihood": ((STUDENT,), {"likelihood.name": "student"}),
-    "model": ((TWO_LAYERS,), {"model.name": "two_layers", "eval.estimators": ("iwae", "ais")}),
-    "objective": ((FACTOR,), {"objective.name": "factor"}),
-    "estimator": ((RADIUS,), {"eval.estimators": ("radius",)}),
-}
-SWEPT = {
-    "prior": {"prior_components": (2, 4)},
-    "likelihood": {"likelihood_degrees_of_freedom": (3.0, 10.0)},
-    "model": {"model_top_dim": (1, 2)},
-    "objective": {"tc_weight": (0.0, 5.0)},
-    "estimator": {"latent_dim": (2, 3)},
-}
 FAST = {
     "eval.iwae_samples": (10,),
     "eval.ais_chains": 2,
     "eval.ais_distributions": 5,
     "eval.ais_leapfrog": 2,
 }
+CASES = {
+    "prior and likelihood": (
+        (MIXTURE, STUDENT),
+        {"prior.name": "mixture", "likelihood.name": "student"},
+    ),
+    "model": (
+        (TWO_LAYERS,),
+        {"model.name": "two_layers", "eval.estimators": ("iwae", "ais"), **FAST},
+    ),
+    "objective and estimator": (
+        (FACTOR, RADIUS),
+        {"objective.name": "factor", "eval.estimators": ("radius",)},
+    ),
+}
+MEMBERS = {
+    "prior and likelihood": [
+        {"prior.components": 2, "likelihood.degrees_of_freedom": 3.0},
+        {"prior.components": 4, "likelihood.degrees_of_freedom": 10.0},
+    ],
+    "model": [{"hypers.latent_dim": 2}, {"hypers.latent_dim": 3}],
+    "objective and estimator": [
+        {"hypers.tc_weight": 0.0, "hypers.latent_dim": 2},
+        {"hypers.tc_weight": 5.0, "hypers.latent_dim": 3},
+    ],
+}
 
 
-def configured(kind, **train):
+def swept(kind):
+    """The parts and the configuration of the two members."""
     parts, fields = CASES[kind]
     config = small(vae_jax.default(parts))
-    given = {**fields, **{f"train.{k}": v for k, v in train.items()}}
-    if "ais" in fields.get("eval.estimators", ()):
-        given |= FAST
-    for name, value in given.items():
+    for name, value in fields.items():
         section, field = name.split(".")
         config[section][field] = value
+    for name in MEMBERS[kind][0]:
+        values = tuple(member[name] for member in MEMBERS[kind])
+        config.sweep[name.removeprefix("hypers.").replace(".", "_")] = values
     return parts, config
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_a_part_is_trained_resumed_evaluated_drawn_and_reported(
+def test_a_part_is_trained_resumed_swept_evaluated_drawn_and_reported(
     kind, vectors, tmp_path, without_pictures
 ):
-    rows = []
-    parts, config = configured(kind)
-    straight = vae_jax.train(config, tmp_path / "a", parts, vectors, on_row=rows.append)
-    _, shorter = configured(kind, num_epochs=1.0)
+    rows, resumed_rows = [], []
+    parts, config = swept(kind)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    vae_jax.train(config, straight, parts, vectors, on_row=rows.append)
+    leave_as_killed_in_the_second_epoch(straight, killed)
     with without_pictures():
-        vae_jax.train(shorter, tmp_path / "b", parts, vectors)
-        resumed = vae_jax.train(config, tmp_path / "b", parts, vectors)
-    jax.tree.map(np.testing.assert_array_equal, straight.params, resumed.params)
-    written = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+        vae_jax.train(config, killed, parts, vectors, on_row=resumed_rows.append)
+        best = vae_jax.evaluate(straight, parts=parts, dataset=vectors)
+    runs = [vae_jax.load(straight, member, parts) for member in (0, 1)]
+    for run in runs:
+        resumed = vae_jax.load(killed, run.member, parts)
+        jax.tree.map(np.testing.assert_array_equal, run.params, resumed.params)
+    assert resumed_rows == [row for row in rows if row["step"] > EPOCH]
+    written = (straight / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row) for row in written] == rows
+    assert sorted((killed / "metrics.jsonl").read_text().splitlines()) == sorted(written)
 
-    with without_pictures():
-        again = vae_jax.evaluate(tmp_path / "a", parts=parts, dataset=vectors)
-    test = again.results["members"][0]["test"]
-    assert np.isfinite(test["nll"]) and np.isfinite(test["elbo"])
-    page = vae_jax.report(tmp_path / "a", parts).read_text()
+    members = best.results["members"]
+    assert [member["swept"] for member in members] == MEMBERS[kind]
+    for member in members:
+        assert np.isfinite(member["test"]["nll"]) and np.isfinite(member["test"]["elbo"])
+    page = vae_jax.report(straight, parts).read_text()
     assert "people" in page
-    run = vae_jax.load(tmp_path / "a", parts=parts)
-    assert run.sample(jax.random.key(0), 3).shape == (3, 6)
-    if kind != "estimator":  # what is estimated of a run is not a part of it
-        with pytest.raises(UserError, match=r"is one of your own: give it again, in parts="):
-            vae_jax.load(tmp_path / "a")
-    check = CHECKS[kind]
-    check(run, again.results, rows, page, tmp_path / "a")
+    assert best.sample(jax.random.key(0), 3).shape == (3, 6)
+    with pytest.raises(UserError, match=r"is one of your own: give it again, in parts="):
+        vae_jax.load(straight)
+    pictures = straight / "members" / str(best.member)
+    CHECKS[kind](runs, best.results, rows, page, pictures)
 
 
-def check_prior(run, results, rows, page, folder):
-    assert run.params["prior"]["mean"].shape == (4, 3)
-    assert results["members"][0]["test"]["unit_rate"] is None  # the log ratio does not factorize
+EPOCH = 6  # steps
 
 
-def check_likelihood(run, results, rows, page, folder):
-    assert run.config.likelihood.degrees_of_freedom == 4.0
+def leave_as_killed_in_the_second_epoch(finished, folder):
+    """A copy of a run that has only the rows of its second epoch, which was not saved."""
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    (folder / "report.html").unlink()
+    last = list(folder.glob(f"checkpoints/**/{2 * EPOCH}"))
+    assert last
+    for checkpoint in last:
+        shutil.rmtree(checkpoint)
 
 
-def check_model(run, results, rows, page, folder):
-    test = results["members"][0]["test"]
-    assert {k: len(v) for k, v in test["unit_rate"].items()} == {"z1": 3, "z2": 2}
-    assert run.latent_dim == {"z1": 3, "z2": 2}
+def check_prior_and_likelihood(runs, results, rows, page, pictures):
+    assert [run.params["prior"]["mean"].shape for run in runs] == [(2, 3), (4, 3)]
+    for member in results["members"]:
+        assert member["test"]["unit_rate"] is None  # the log ratio does not factorize
+    assert [run.config.likelihood.degrees_of_freedom for run in runs] == [3.0, 10.0]
+
+
+def check_model(runs, results, rows, page, pictures):
+    assert [run.latent_dim for run in runs] == [{"z1": 2, "z2": 2}, {"z1": 3, "z2": 2}]
+    unit_rate = results["members"][1]["test"]["unit_rate"]
+    assert {k: len(v) for k, v in unit_rate.items()} == {"z1": 3, "z2": 2}
     found = results["evaluation"][0]
     assert np.isfinite(found["ais"]["log_p"]) and np.isfinite(found["iwae"]["bounds"][0]["log_p"])
     assert "importance" in page
-    assert (folder / "latents_z2.png").exists()
+    assert (pictures / "latents_z2.png").exists()
+    check_gradients(runs[1])
 
 
-def check_objective(run, results, rows, page, folder):
+def check_gradients(run):
+    """Those of draws are finite in every form that an objective may ask for."""
+    x, key = jax.random.normal(jax.random.key(1), (5, 6)), jax.random.key(2)
+
+    def log_w(params, weight, score):
+        weights = None if weight is None else jnp.full((5, 2), weight)
+        positions, samples = jnp.arange(5), jnp.arange(2)
+        args = (run.model, params, x, key, positions, samples, run.hypers, weights, score)
+        return draw_batch(*args).log_w.mean()
+
+    for form in ((None, None), (1.0, None), (0.0, True)):
+        grads = jax.jit(jax.grad(log_w), static_argnums=(1, 2))(run.params, *form)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def check_objective_and_estimator(runs, results, rows, page, pictures):
     train = [row for row in rows if row["split"] == "train"]
     assert all(np.isfinite(row["tc"]) and row["adversary"] > 0 for row in train)
-    assert run.params["objective"]
-
-
-def check_estimator(run, results, rows, page, folder):
+    assert all(run.params["objective"] for run in runs)
     found = results["evaluation"][0]["radius"]
     assert found["moment"] > 0
     assert f"the moment of the norm of codes is {found['moment']:.3f}" in page
     assert "how far codes lie from the origin" in page and "How far codes lie out." in page
-    assert (folder / "radius.png").exists()
+    assert (pictures / "radius.png").exists()
 
 
 CHECKS = {
-    "prior": check_prior,
-    "likelihood": check_likelihood,
+    "prior and likelihood": check_prior_and_likelihood,
     "model": check_model,
-    "objective": check_objective,
-    "estimator": check_estimator,
+    "objective and estimator": check_objective_and_estimator,
 }
 
 
-@pytest.mark.parametrize("kind", CASES)
-def test_a_part_is_swept_over_two_members(kind, vectors, tmp_path, without_pictures):
-    parts, config = configured(kind, num_epochs=1.0)
-    for name, values in SWEPT[kind].items():
-        config.sweep[name] = values
-    drawn = contextlib.nullcontext if kind == "model" else without_pictures
-    with drawn():
-        run = vae_jax.train(config, tmp_path / "run", parts, vectors)
-    members = run.results["members"]
-    assert len(members) == 2
-    assert all(np.isfinite(member["test"]["nll"]) for member in members)
-    ((field, values),) = SWEPT[kind].items()
-    swept = [next(iter(member["swept"].values())) for member in members]
-    assert swept == list(values), field
-    assert (tmp_path / "run" / "report.html").exists()
-
-
 def test_a_dataset_has_its_own_labels_and_missing_values(vectors, tmp_path, undrawn):
-    parts, config = configured("likelihood")
-    config.likelihood.name = "gaussian"
+    parts, config = (STUDENT,), small(vae_jax.default((STUDENT,)))
     config.eval.label = "kind"
     config.eval.estimators = ("probes",)
     run = vae_jax.train(config, tmp_path / "run", parts, vectors)
@@ -457,6 +483,10 @@ def test_a_dataset_has_its_own_labels_and_missing_values(vectors, tmp_path, undr
     scaling = described["scaling"]
     assert scaling["scale"][2] == pytest.approx(np.nanstd(observed_of(vectors)[:, 2]), rel=1e-4)
     assert 0 <= run.results["evaluation"][0]["probes"]["linear_probe"] <= 1
+
+    again = vae_jax.train(config, tmp_path / "again", parts, people(hidden=1e6))
+    jax.tree.map(np.testing.assert_array_equal, run.params, again.params)
+
     config.eval.label = "height"
     with pytest.raises(UserError, match=r"eval.label is 'height', but people has kind, age"):
         vae_jax.train(config, tmp_path / "other", parts, vectors)
@@ -467,23 +497,9 @@ def observed_of(dataset):
     return np.where(rows.observed, rows.x, np.nan)
 
 
-def test_what_stands_where_a_value_is_missing_does_not_matter(tmp_path, undrawn):
-    rng = np.random.default_rng(1)
-    x, observed = rng.normal(size=(80, 4)), rng.random((80, 4)) < 0.7
-    params = []
-    for number, hidden in enumerate((np.nan, 1e6)):
-        config = small(vae_jax.default())
-        config.train.num_epochs = config.train.schedule_epochs = 1.0
-        dataset = data.from_arrays(
-            "x", np.where(observed, x, hidden), num_valid=15, num_test=15, observed=observed
-        )
-        run = vae_jax.train(config, tmp_path / str(number), dataset=dataset)
-        params.append(run.params)
-    jax.tree.map(np.testing.assert_array_equal, *params)
-
-
 def test_a_field_that_no_chosen_part_has_is_an_error_and_a_name_is_taken_once(tmp_path):
     config = vae_jax.default((STUDENT,))
+    assert config.likelihood.degrees_of_freedom == 4.0
     config.likelihood.degrees_of_freedom = 7.0
     told = "likelihood.degrees_of_freedom is of likelihood.name student, but likelihood.name is"
     with pytest.raises(UserError, match=told):
@@ -492,31 +508,3 @@ def test_a_field_that_no_chosen_part_has_is_an_error_and_a_name_is_taken_once(tm
         vae_jax.default((STUDENT._replace(name="gaussian"),))
     with pytest.raises(UserError, match=r"declares likelihood.sigma unlike another part"):
         vae_jax.default((STUDENT._replace(fields={"sigma": Field(2.0, "another")}),))
-
-
-def test_the_draws_of_a_part_have_finite_gradients_in_every_form():
-    parts = (TWO_LAYERS,)
-    config = small(vae_jax.default(parts))
-    config.model.name = "two_layers"
-    from vae_jax.parts import catalogue
-    from vae_jax.training.program import Facts, make_program
-
-    program = make_program(
-        vae_jax.config.check(config, catalogue(parts)), Facts(np.zeros(6), 100), catalogue(parts)
-    )
-    hypers = {name: value[0] for name, value in program.hypers.items()}
-    params = program.model.init(jax.random.key(0), hypers)
-    x, key = jax.random.normal(jax.random.key(1), (5, 6)), jax.random.key(2)
-
-    for weight, score in ((None, None), (1.0, None), (0.0, True)):
-        weights = None if weight is None else jnp.full((5, 2), weight)
-
-        def loss(params, weights=weights, score=score):
-            positions, samples = jnp.arange(5), jnp.arange(2)
-            draw = draw_batch(
-                program.model, params, x, key, positions, samples, hypers, weights, score
-            )
-            return -draw.log_w.mean()
-
-        grads = jax.jit(jax.grad(loss))(params)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))

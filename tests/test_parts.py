@@ -141,7 +141,7 @@ def assert_near(found, expected, rtol=1e-4, atol=1e-5):
 
 
 @pytest.mark.parametrize(("kind", "name"), IN_A_STEP)
-def test_one_training_step_is_finite_and_the_same_compiled_or_not(kind, name):
+def test_one_training_step_is_finite(kind, name):
     _, program, store = in_population_and_alone(kind, name)
     hypers = population.member(program.hypers, 0)
     before, after, metrics = compiled(program.steps)(hypers, store)
@@ -149,9 +149,37 @@ def test_one_training_step_is_finite_and_the_same_compiled_or_not(kind, name):
     assert int(after.diverged_at) == -1 and int(after.step) == 1
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.params, after.params)
     assert any(jax.tree.leaves(moved["encoder"])) and any(jax.tree.leaves(moved["decoder"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("network", "mlp"), *(part for part in IN_A_STEP if part[0] != "network")]
+)
+def test_one_training_step_is_the_same_compiled_or_not(kind, name):
+    _, program, store = in_population_and_alone(kind, name)
+    hypers = population.member(program.hypers, 0)
+    before, _, metrics = compiled(program.steps)(hypers, store)
     with jax.disable_jit():
         _, eager_metrics = program.steps.train(before, hypers, store, jnp.arange(10))
     assert_near(eager_metrics, metrics, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", PARTS["network"])
+def test_a_network_is_the_same_compiled_or_not(name):
+    config = check(configured("network", name), KNOWN)
+    shape, start = (6, 5, 1), jnp.linspace(-1, 1, 60).reshape(30, 2)
+    made = KNOWN.chosen("network", flatten(config)).make(config.network, shape, shape, 3)
+    x, z = batch(1).reshape(shape), jnp.array([0.3, -1.2, 0.8])
+    for network, given in ((made.encoder, x), (made.decoder(start), z)):
+        params = jax.jit(network.init)(jax.random.key(0), 2)
+
+        def total(params, network=network, given=given):
+            out = network.apply(params, given)
+            return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out)), out
+
+        value_and_grad = jax.value_and_grad(total, has_aux=True)
+        with jax.disable_jit():
+            eager = value_and_grad(params)
+        assert_near(eager, jax.jit(value_and_grad)(params))
 
 
 @pytest.mark.parametrize(("kind", "name"), IN_A_STEP)
@@ -169,7 +197,7 @@ def test_a_member_of_a_population_equals_its_single_run(kind, name):
 def gradients_of_steps(num, latent_dim, width):
     """Gradients [num, ...] of `latent_dim` active units in arrays that are `width` wide."""
     rng = np.random.default_rng(0)
-    active = 30 * rng.normal(size=(num, 2, latent_dim, 4)).astype(np.float32)  # they are clipped
+    active = 10 * rng.normal(size=(num, 2, latent_dim, 4)).astype(np.float32)  # they are clipped
     wide = jnp.pad(active, ((0, 0), (0, 0), (0, width - latent_dim), (0, 0)))
     of_statistics = jnp.asarray(rng.normal(size=(num, 3)), jnp.float32)
     return {"encoder": wide[:, 0], "decoder": wide[:, 1], "statistics": of_statistics}
@@ -177,7 +205,6 @@ def gradients_of_steps(num, latent_dim, width):
 
 @pytest.mark.parametrize("name", PARTS["optimizer"])
 def test_the_steps_of_an_optimizer_are_the_same_compiled_or_not_and_in_a_population(name):
-    rates = {"hypers.learning_rate": 0.1, "hypers.weight_decay": 0.3}
     config = check(configured("optimizer", name), KNOWN)
     part = KNOWN.chosen("optimizer", flatten(config))
     objective = PARTS["objective"]["elbo"].make(config.objective, None)
@@ -195,7 +222,8 @@ def test_the_steps_of_an_optimizer_are_the_same_compiled_or_not_and_in_a_populat
         params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape[1:]), grads)
         return jax.lax.scan(step, (params, tx(hypers).init(params)), grads)[1]
 
-    hypers = population.grid(config, [rates, {}])
+    own = {"hypers.learning_rate": 0.1, "hypers.weight_decay": 0.3, "hypers.clip_norm": 10.0}
+    hypers = population.grid(config, [own, {}])
     own, narrow = population.member(hypers, 0), gradients_of_steps(4, 2, 2)
     alone = jax.jit(moved)(own, narrow)
     for leaf in jax.tree.leaves(alone):
@@ -210,8 +238,8 @@ def test_the_steps_of_an_optimizer_are_the_same_compiled_or_not_and_in_a_populat
 def test_a_schedule_is_the_same_compiled_or_not_and_in_a_population(kind, name):
     config = check(configured(kind, name), KNOWN)
     decay, position = (
-        KNOWN.chosen(kind, flatten(config)).make(config.schedule)
-        for kind in ("learning_rate_schedule", "beta_schedule")
+        KNOWN.chosen(chosen, flatten(config)).make(config.schedule)
+        for chosen in ("learning_rate_schedule", "beta_schedule")
     )
     objective = PARTS["objective"]["elbo"].make(config.objective, None)
     at = schedules.make_schedule(decay, position, objective, 20.0, steps_per_epoch=5.0)
@@ -241,26 +269,36 @@ def test_a_prior_in_wide_arrays_is_the_narrow_prior(name):
         section = check(configured("prior", name), KNOWN).prior
         return PARTS["prior"][name].make(section, width, None, np.zeros(4))
 
-    wide, narrow, key = made(8), made(3), jax.random.key(1)
-    z = jnp.array([0.3, -1.2, 0.8])
-    padded = jnp.pad(z, (0, 5))
-    own = {"prior": narrow.init(key, 3)}
-    params = {"prior": wide.init(key, 3)}
-    values = [wide.log_prob(params, padded, 3), narrow.log_prob(own, z, 3)]
-    np.testing.assert_allclose(*values, rtol=1e-6)
-    wide_grad = jax.grad(lambda z: wide.log_prob(params, z, 3))(padded)
-    narrow_grad = jax.grad(lambda z: narrow.log_prob(own, z, 3))(z)
-    np.testing.assert_allclose(wide_grad[:3], narrow_grad, rtol=1e-6)
-    assert not wide_grad[3:].any() and not wide.sample(params, key, 3)[3:].any()
-    if wide.kl is not None:
-        q = vae_jax.distributions.Gaussian(padded, jnp.pad(-z, (0, 5)))
-        rate = wide.kl(params, q, 3)
-        assert rate.shape == (8,) and (rate[:3] >= 0).all() and not rate[3:].any()
+    z, key, wide = jnp.array([0.3, -1.2, 0.8]), jax.random.key(1), made(8)
+
+    def values(width):
+        """(log_prob of z, its gradient, a sample), of arrays of a width."""
+        prior = made(width)
+        own, at = {"prior": prior.init(key, 3)}, jnp.pad(z, (0, width - 3))
+        density = jax.value_and_grad(prior.log_prob, argnums=1)
+        return *density(own, at, 3), prior.sample(own, key, 3)
+
+    log_p, gradient, sample = jax.jit(values, static_argnums=0)(8)
+    own_log_p, own_gradient, _ = jax.jit(values, static_argnums=0)(3)
+    np.testing.assert_allclose(log_p, own_log_p, rtol=1e-6)
+    np.testing.assert_allclose(gradient[:3], own_gradient, rtol=1e-6)
+    assert not gradient[3:].any() and not sample[3:].any()
+    if wide.kl is None:
+        return
+
+    @jax.jit
+    def rates():
+        """(the KL per unit, log q - log p of draws from q)."""
+        params, active = {"prior": wide.init(key, 3)}, jnp.arange(8) < 3
+        q = vae_jax.distributions.Gaussian(jnp.pad(z, (0, 5)), jnp.pad(-z, (0, 5)))
         draws = jax.random.normal(key, (20_000, 8)) * jnp.exp(0.5 * q.logvar) + q.mean
         log_q = vae_jax.distributions.log_prob(q, draws)[:, :3].sum(1)
-        log_p = jax.vmap(lambda z: wide.log_prob(params, z * (jnp.arange(8) < 3), 3))(draws)
-        ratio = np.asarray(log_q - log_p)
-        assert abs(ratio.mean() - rate.sum()) < 4 * ratio.std() / np.sqrt(len(ratio))
+        log_p = jax.vmap(wide.log_prob, (None, 0, None))(params, draws * active, 3)
+        return wide.kl(params, q, 3), log_q - log_p
+
+    rate, ratio = map(np.asarray, rates())
+    assert rate.shape == (8,) and (rate[:3] >= 0).all() and not rate[3:].any()
+    assert abs(ratio.mean() - rate.sum()) < 4 * ratio.std() / np.sqrt(len(ratio))
 
 
 @pytest.mark.parametrize("name", PARTS["likelihood"])

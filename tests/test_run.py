@@ -20,6 +20,7 @@ from vae_jax import rng as streams
 from vae_jax.errors import UserError
 from vae_jax.models import MODELS
 from vae_jax.types import Part
+from vae_jax.workdir import record
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,20 @@ def test_colour_and_flat_data_of_any_range(config, tmp_path):
         codes = run.encode_dataset("test", dataset=dataset)
         np.testing.assert_allclose(codes.mean, run.encode(arrays[40:]).mean, rtol=1e-5, atol=1e-6)
         assert codes.label is None and "label" not in np.load(tmp_path / name / "codes_test.npz")
+
+
+@pytest.mark.quick
+def test_a_part_of_ones_own_that_is_missing_or_new_makes_another_run(config, images, tmp_path):
+    run = untrained(config, images, tmp_path / "run")
+    stored = record.read_record(tmp_path / "run")
+    assert stored["own"] == ["dataset"]
+    _, fields = run.catalogue.recorded(record.read_config(stored, run.catalogue))
+    now, without = stored | {"config": fields}, {"own": []}
+    told = "holds a different run: dataset of your own is"
+    with pytest.raises(UserError, match=f"{told} missing; choose another"):
+        record.check_same_run(tmp_path / "run", stored, now | without, run.catalogue)
+    with pytest.raises(UserError, match=f"{told} new; choose another"):
+        record.check_same_run(tmp_path / "run", stored | without, now, run.catalogue)
 
 
 def test_what_cannot_be_is_said(trained, tmp_path, monkeypatch):

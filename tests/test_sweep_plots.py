@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from vae_jax.data.kinds import KINDS, kind_of
@@ -201,6 +202,22 @@ def test_heat_maps_hold_the_numbers_say_what_is_better_and_outline_the_best(tmp_
         "a title\noutlined: best by validation NLL: member 6 (beta 1, latent_dim 8, seed 0)"
     )
     assert "mean ± sd over seed, 2 members per cell" in title.replace("\n", " ")
+
+
+@pytest.mark.parametrize("colours", ["YlGn", "viridis", "gray", "gray_r"])
+def test_the_numbers_of_heat_maps_can_be_read_in_any_colours(
+    tmp_path, figures, monkeypatch, colours
+):
+    monkeypatch.setattr(heat_maps, "COLOURS_TO_THE_BEST", colours)
+    heat_maps.draw(tmp_path / "x.png", SWEEPS["beta x latent_dim x seed"], "")
+    axis = figures[0][1][0, 0]
+    (image,) = axis.images
+    cells = image.to_rgba(image.get_array())[..., :3].reshape(-1, 3)
+    numbers = [text for text in axis.texts if "±" in text.get_text()]
+    assert len(numbers) == len(cells)
+    for text, cell in zip(numbers, cells, strict=True):
+        contrast = np.array(to_rgb(text.get_color())) - cell
+        assert abs(contrast @ [0.299, 0.587, 0.114]) >= 0.5
 
 
 def test_heat_maps_leave_empty_cells_blank_and_mark_the_diverged(tmp_path, figures):
