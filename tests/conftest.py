@@ -7,6 +7,7 @@ import os
 # Nearly all the time of the tests is the compiler's, for programs that then run for milliseconds.
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 FAST_TO_COMPILE += " --xla_cpu_use_fusion_emitters=false"
+FAST_TO_COMPILE += " --xla_cpu_parallel_codegen_split_count=1"
 if "xla_backend_optimization_level" not in os.environ.get(
     "XLA_FLAGS", ""
 ):  # test_optimized.py asks for all of it
@@ -18,11 +19,12 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads the programs' locations
 
 
 from vae_jax import config as settings  # noqa: E402  after the number of devices is set
 from vae_jax.parallel import devices, population  # noqa: E402
-from vae_jax.training import program  # noqa: E402
+from vae_jax.training import evaluation, loop, program  # noqa: E402
 
 # Eight virtual devices share the machine's cores: tests use one, unless they name more.
 _make_mesh = devices.make_mesh
@@ -31,49 +33,76 @@ devices.make_mesh = lambda members, batch, devices=None: _make_mesh(
 )
 
 
-def made_once(make, describe):
-    """`make`, but the same object again where `describe` finds its arguments equal: it is traced
-    and compiled once."""
+def made_once(make, reads, describe):
+    """`make`, but the same object again where it is given the same: it is traced and compiled once.
+
+    Args:
+      reads: (config) -> that part of it which `make` reads, and all that it is given to read.
+      describe: (that part, what else `make` is given) -> what makes a difference.
+    """
     made = {}
 
-    def again(*args, **kwargs):
-        key = describe(*args, **kwargs)
+    def again(config, *args, **kwargs):
+        config = settings.unflatten(reads(settings.flatten(config)))
+        key = config.to_json(sort_keys=True), describe(config, *args, **kwargs)
         if key not in made:  # the arguments are kept, so that no other object gets the id of one
-            made[key] = make(*args, **kwargs), args
+            made[key] = make(config, *args, **kwargs), args
         return made[key][0]
 
+    again.__wrapped__ = make
     return again
 
 
-def chosen(config, catalogue):
-    return tuple(id(part) for part in catalogue.all_chosen(settings.flatten(config)))
+def of(*names):
+    """The fields of these names, and all of the sections of these names."""
+
+    def read(flat):
+        return {n: v for n, v in flat.items() if n in names or n.split(".")[0] in names}
+
+    return read
+
+
+def chosen(config, catalogue, *kinds):
+    named = settings.flatten(config)
+    return tuple(id(catalogue.chosen(kind, named)) for kind in kinds)
 
 
 def of_model(config, facts, catalogue, width, dtype=None):
     scaling = facts.scaling and tuple(np.asarray(leaf).tobytes() for leaf in facts.scaling)
     x_mean = np.shape(facts.x_mean), np.asarray(facts.x_mean).tobytes()
-    about = x_mean, scaling, facts.observed, facts.condition, width, str(dtype)
-    return config.to_json(sort_keys=True), chosen(config, catalogue), *about
+    parts = chosen(config, catalogue, "model", "network", "likelihood", "prior")
+    return parts, x_mean, scaling, facts.observed, facts.condition, width, str(dtype)
 
 
 def of_objective(config, catalogue, z_like):
-    return config.objective.to_json(sort_keys=True), chosen(config, catalogue), repr(z_like)
+    return chosen(config, catalogue, "objective"), repr(z_like)
 
 
 def of_steps(config, model, trained, objective, catalogue, _view, steps_per_epoch):
-    """The hyper-parameters are arguments of the steps."""
-    sections = ("data", "objective", "optimizer", "schedule")
-    static = [config[section].to_json(sort_keys=True) for section in sections]
-    static.append(str(config.train.to_dict() | {"num_epochs": None}))
-    made = model, trained, objective, steps_per_epoch, chosen(config, catalogue)
-    return *static, config.eval.seed, *made
+    """The hyper-parameters are arguments of the steps; of the view the model has been made."""
+    parts = chosen(config, catalogue, "optimizer", "learning_rate_schedule", "beta_schedule")
+    return parts, model, trained, objective, steps_per_epoch
 
 
 # Most tests train the same few small models.
-program.make_model = made_once(program.make_model, of_model)
-program.make_objective = made_once(program.make_objective, of_objective)
-program.make_steps = made_once(program.make_steps, of_steps)
+MODEL = of("data.binarize", "model", "network", "likelihood", "prior")
+STEPS = of("data.binarize", "objective", "optimizer", "schedule", "eval.seed")
+TRAIN = of("train.schedule_epochs", "train.ema_decay", "train.early_stop_epochs")
+program.make_model = made_once(program.make_model, MODEL, of_model)
+program.make_objective = made_once(program.make_objective, of("objective"), of_objective)
+program.make_steps = made_once(program.make_steps, lambda flat: STEPS(flat) | TRAIN(flat), of_steps)
 population.lift = functools.cache(population.lift)
+
+
+def remembered(module, *names):
+    """The package remembers what it compiled last; tests go to and fro between a few programs."""
+    for name in names:
+        plain = getattr(module, name).__wrapped__
+        setattr(module, name, functools.lru_cache(maxsize=8)(plain))
+
+
+remembered(loop, "_train_chunk", "_after_validation")
+remembered(evaluation, "_block", "_codes", "_fit", "_sample")
 
 
 LONGEST = [

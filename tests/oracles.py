@@ -18,6 +18,7 @@ class LinearGaussian:
 
     `model` is built by the package's own `vae`; its encoder is the best diagonal Gaussian, which is
     the true posterior where that is diagonal, with mean and logvar shifted by `encoder_error`.
+    With `learn_sigma` all numbers that differ between two values of sigma are in `params`.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class LinearGaussian:
         encoder_error: float = 0.0,
         seed: int = 0,
         correlated: bool = False,
+        learn_sigma: bool = False,
     ):
         rng = np.random.default_rng(seed)
         orthogonal = np.linalg.qr(rng.normal(size=(dim, latent_dim)))[0]
@@ -46,7 +48,7 @@ class LinearGaussian:
             init=lambda rng, latent_dim: {"w": jnp.asarray(self.w)},
             apply=lambda p, z: (p["w"] @ z + self.b)[:, None],
         )
-        p_x = generator(decoder, gaussian(sigma, False), (dim,))
+        p_x = generator(decoder, gaussian(sigma, learn_sigma), (dim,))
         prior = standard_normal(latent_dim)
         self.model = vae(encoder, p_x, lambda _encode: prior, latent_dim)
         self.hypers = {"latent_dim": jnp.int32(latent_dim)}

@@ -1,6 +1,10 @@
 """The plain autoencoder: a VAE's reconstruction term at one point, no densities, samples only
 from what was fitted."""
 
+import contextlib
+import io
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,19 +106,30 @@ def small_config(**changes):
     return settings.unflatten(flat)
 
 
-def test_a_run_has_no_likelihood_and_says_so(dataset, tmp_path, undrawn, capsys):
-    run = vae_jax.train(small_config(), tmp_path / "run", dataset=dataset)
-    numbers = read_json(tmp_path / "run" / "results.json")["members"][0]["test"]
-    for name in (
-        "elbo",
-        "rate",
-        "nll",
-        "nll_stderr",
-        "nll_samples",
-        "active_units",
-        "bits_per_dim",
-    ):
-        assert numbers[name] is None, name
+@pytest.fixture(scope="module")
+def printed():
+    """What the training of the sweep prints."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def sweep(dataset, printed, tmp_path_factory):
+    """The workdir of two trained members, without pictures."""
+    workdir = tmp_path_factory.mktemp("sweep") / "run"
+    config = small_config(
+        model__code_sampler="gaussian_fit", sweep__latent_dim=(1, 3), train__steps_per_call=22
+    )
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(finish.Outcome, "_draw", lambda *_: None)
+        vae_jax.train(config, workdir, dataset=dataset)
+    return workdir
+
+
+def test_a_run_has_no_likelihood_and_says_so(dataset, sweep, printed):
+    run = vae_jax.load(sweep, member=1)
+    numbers = read_json(sweep / "results.json")["members"][1]["test"]
+    none = ("elbo", "rate", "nll", "nll_stderr", "nll_samples", "active_units", "bits_per_dim")
+    assert {name: numbers[name] for name in none} == dict.fromkeys(none)
     x = run.as_evaluated(dataset, "test", np.arange(60)).x
     decoded = run.decode(run.encode(x).mean).reshape(60, 16)
     np.testing.assert_allclose(numbers["mse"], np.mean((x - decoded) ** 2), rtol=1e-5)
@@ -124,26 +139,15 @@ def test_a_run_has_no_likelihood_and_says_so(dataset, tmp_path, undrawn, capsys)
         -np.mean(np.sum(x * np.log(p) + (1 - x) * np.log(1 - p), 1)),
         rtol=1e-4,
     )
-    assert "NLL" not in capsys.readouterr().out
-    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    (line,) = re.findall(r"^member 1, test: .*$", printed.getvalue(), re.MULTILINE)
+    assert "squared error" in line and "NLL" not in line
+    rows = read_rows(sweep / "metrics.jsonl")
     assert all(row.get("elbo") is None and row["distortion"] > 0 for row in rows)
-    with pytest.raises(UserError, match="gaussian_fit"):
-        run.sample(jax.random.key(0), 4)
     with pytest.raises(UserError, match="likelihood"):
         run.log_likelihood(jax.random.key(0), x)
-
-
-@pytest.fixture(scope="module")
-def sweep(dataset, tmp_path_factory):
-    """The workdir of two trained members, without pictures."""
-    workdir = tmp_path_factory.mktemp("sweep") / "run"
-    config = small_config(
-        model__code_sampler="gaussian_fit", sweep__latent_dim=(1, 3), train__num_epochs=20.0
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finish.Outcome, "_draw", lambda *_: None)
-        vae_jax.train(config, workdir, dataset=dataset)
-    return workdir
+    run.model = run.model._replace(sample_prior=None)  # as without a code_sampler
+    with pytest.raises(UserError, match="gaussian_fit"):
+        run.sample(jax.random.key(0), 4)
 
 
 def test_samples_come_from_the_training_codes_and_survive_loading(dataset, sweep):

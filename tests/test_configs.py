@@ -44,12 +44,19 @@ def load(path):
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in TRACED], ids=lambda p: p.stem)
 def test_config_can_be_traced(path):
-    """As large as it is: nothing is computed, only shapes."""
+    """Draws as large as they are, and a step, which costs more, without convolutions: nothing is
+    computed, only shapes."""
     module = load(path)
     assert f"--config=configs/{path.name}" in module.__doc__
-    config = check(module.get_config())
+    config = module.get_config()
     shape = SHAPES.get(config.data.name, (28, 28, 1))
-    program = make_programs(config, np.full(shape, 0.5, np.float32), 1000)[0]
+    x_mean = np.full(shape, 0.5, np.float32)
+    program = make_programs(check(config), x_mean, 1000)[0]
+    assert program.draw_like.distortion.shape == ()
+    assert program.draw_like.z.shape == (config.hypers.latent_dim,)
+    if config.network.name == "conv":  # whose gradients are tested with its sums
+        config.network.name, config.network.hidden = "mlp", (8,)
+        program = make_programs(check(config), x_mean, 1000)[0]
     state, hypers = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
         (program.abstract_state(), program.hypers),

@@ -386,7 +386,7 @@ def test_a_folder_of_colour_images_trains(folder, tmp_path, monkeypatch):
         Image.fromarray(x).save(folder / f"{i}.png")
     monkeypatch.chdir(os.path.dirname(os.path.dirname(__file__)))
     fields = {"data.path": folder, "data.num_valid": 10, "data.num_test": 10}
-    fields |= {"network.channels": "(4,)"}
+    fields |= {"data.resize": "(16,16)", "network.name": "mlp", "network.hidden": "(8,)"}
     fields |= {
         "hypers.latent_dim": 2,
         "hypers.beta_warmup_epochs": 0,

@@ -438,26 +438,25 @@ def test_copies_that_cannot_be_read(tmp_path):
 # --- a user's own colour images, through training
 
 
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_colour_with_labels_trains_from_a_file(tmp_path, config, dtype):
+def test_colour_with_labels_trains_from_a_file(tmp_path, config, undrawn):
     x = np.random.default_rng(0).integers(0, 256, (90, 8, 6, 3), np.uint8)
-    np.savez(
-        tmp_path / "x.npz",
-        images=x if dtype == np.uint8 else x / dtype(255),
-        labels=np.arange(90) % 3,
-    )
-    config.data.update(
-        name="file", path=str(tmp_path / "x.npz"), num_valid=20, num_test=30, binarize="none"
-    )
+    np.savez(tmp_path / "grey.npz", images=x, labels=np.arange(90) % 3)
+    np.savez(tmp_path / "real.npz", images=x / np.float32(255), labels=np.arange(90) % 3)
+    config.data.update(name="file", path=str(tmp_path / "real.npz"), binarize="none")
+    config.data.update(num_valid=20, num_test=30)
     config.likelihood.name = "gaussian"
     config.train.num_epochs, config.hypers.beta_warmup_epochs, config.eval.nll_samples = 1.0, 0.0, 2
     run = vae_jax.train(config, tmp_path / "run")
     told = run.results["dataset"]
-    assert (
-        run.step == 2
-        and run.results["complete"]
-        and (told["num_train"], told["example_shape"]) == (40, [8, 6, 3])
-    )
+    assert run.step == 2 and run.results["complete"]
+    assert (told["num_train"], told["example_shape"]) == (40, [8, 6, 3])
     assert np.isfinite(run.results["members"][0]["test"]["nll"])
     assert run.sample(jax.random.key(0), 2).shape == (2, 8, 6, 3)
+    # Grey values are the same data.
+    grey = data.load("file", path=str(tmp_path / "grey.npz"), num_valid=20, num_test=30)
+    real = data.load("file", path=str(tmp_path / "real.npz"), num_valid=20, num_test=30)
+    for split in ("train", "valid", "test"):
+        ours, theirs = (run.as_evaluated(ds, split, np.arange(20)).x for ds in (grey, real))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        ours, theirs = (getattr(ds, split).labels(slice(None)) for ds in (grey, real))
+        np.testing.assert_array_equal(ours, theirs)

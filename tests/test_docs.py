@@ -20,9 +20,10 @@ README = PAGES["README.md"]
 # Pages whose Python is one session, in this order; it trains what the README trains.
 SESSION = ["README.md", "docs/evaluation.md", "docs/data.md", "docs/python.md"]
 SHORTER = {
-    "num_epochs = 20": "num_epochs, config.eval.nll_samples = 1, 5",
+    # Three steps, in one call.
+    "num_epochs = 20": "update(num_epochs=0.2, steps_per_call=3); config.eval.nll_samples = 5",
     "num_samples=5000": "num_samples=5",
-    "iwae_samples = (100, 1000)": "iwae_samples = (2, 3)",
+    "iwae_samples = (100, 1000)": "iwae_samples = (5,)",
 }
 
 

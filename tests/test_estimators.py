@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import untrained
 from making import check, make_program, of_model
 
-from vae_jax import api, data, estimators, main
+from vae_jax import api, data, default, estimators, main
 from vae_jax.errors import UserError
 from vae_jax.estimators import annealer, bdmc, features, iwae, task, words
 from vae_jax.metrics import importance_bound
@@ -24,35 +23,61 @@ from vae_jax.training.signals import Interrupted
 ALL = tuple(estimators.ESTIMATORS)
 
 
+# Estimates of seconds, of the runs that are trained here and of those that are not.
+EVAL = {"bounds_examples": 6, "batch_size": 4, "samples_per_step": 4, "iwae_samples": (10, 100)}
+EVAL |= {"ais_chains": 4, "ais_distributions": 20, "ais_leapfrog": 3}
+EVAL |= {"gap_steps": 30, "gap_samples": 2, "feature_examples": 30, "nll_samples": 2}
+
+
 @pytest.fixture
 def small(config):
-    """Estimates of seconds."""
-    config.eval.update(bounds_examples=6, batch_size=4, samples_per_step=4, iwae_samples=(10, 100))
-    config.eval.update(
-        ais_chains=4, ais_distributions=20, ais_leapfrog=3, gap_steps=30, gap_samples=2
-    )
-    config.eval.feature_examples = 30
+    config.eval.update(EVAL)
     return config
 
 
 @pytest.fixture(scope="module")
-def made():
-    """Runs made so far: there is one, so that what is compiled for its model in one test serves
-    all."""
-    return {}
+def estimates_alone():
+    """Of all pictures, only those of the estimates are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "draw_pictures", lambda *_: None)
+        for plot in (finish.rate_distortion, finish.heat_maps, finish.strips):
+            patch.setattr(plot, "draw", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, estimates_alone):
+    """A finished sweep of two members, whose estimates come with the training."""
+    folder, rng = tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (300, 6, 5), np.uint8), np.arange(300) % 4
+    np.savez(folder / "x.npz", x=x, y=y)
+    config = default()
+    config.data.update(name="file", path=str(folder / "x.npz"), num_valid=40, num_test=60)
+    config.network.hidden, config.train.batch_size = (16,), 20
+    config.hypers.update(latent_dim=3, beta_warmup_epochs=0.0)
+    config.train.num_epochs = 0.2
+    config.eval.update(EVAL | {"estimators": ("ais", "bdmc", "gaps", "rate_distortion")})
+    config.eval.all_members = True
+    config.sweep.beta = (0.5, 1.0)
+    api.train(config, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def one(trained):
+    """A member of it: what is compiled for its model in one test serves all."""
+    return api.load(trained, 0)
 
 
 @pytest.fixture
-def run_of(made, small, images, tmp_path):
+def run_of(one, small, tmp_path):
     """Makes a run in a folder and with settings of its own; its model is the same in all tests."""
 
     def make(names=("ais",), folder="run", **fields):
         small.eval.update(estimators=names, **fields)
         path = tmp_path / folder
         path.mkdir()
-        if not made:
-            made["run"] = untrained(small, images, tmp_path)
-        run = copy.copy(made["run"])
+        run = copy.copy(one)
         run.workdir, run.config = path, check(small)
         run.params = jax.tree.map(jnp.array, run.params)
         return run
@@ -135,14 +160,16 @@ def test_numbers_depend_on_neither_blocks_nor_what_else_is_asked(run_of, images)
     assert parts["ais"]["log_p"] == pytest.approx(whole["ais"]["log_p"], abs=1e-3)
 
 
-def test_a_ladder_longer_than_one_call_is_climbed_in_several(run_of, images, monkeypatch):
-    run = run_of()
-    whole = estimators.estimate(run, images)["ais"]
+def test_a_ladder_longer_than_one_call_is_tuned_in_several(run_of, images, monkeypatch):
+    study = task.Study(run_of(), images, np.arange(3), lambda: None)
+    of_ais = annealer.Annealer(study, estimators.ESTIMATORS["ais"])
+    log_w, trace = of_ais.anneal(study.test_examples(), np.arange(3), annealer.TUNE)
     monkeypatch.setattr(annealer, "RUNGS", 7)
-    monkeypatch.setattr(task, "FORMAT", 0)  # else the stored blocks would be read
-    assert estimators.estimate(run, images)["ais"]["log_p"] == pytest.approx(
-        whole["log_p"], abs=1e-3
-    )
+    assert of_ais.num_calls() == 3
+    in_parts, of_parts = of_ais.anneal(study.test_examples(), np.arange(3), annealer.TUNE)
+    np.testing.assert_allclose(in_parts, log_w, atol=1e-3)
+    np.testing.assert_allclose(of_parts.step_size, trace.step_size, rtol=1e-3)
+    np.testing.assert_allclose(of_parts.acceptance, trace.acceptance, atol=1e-3)
 
 
 def test_what_is_done_is_not_done_again(run_of, images, monkeypatch):
@@ -269,7 +296,7 @@ def test_errors_need_two_examples(small, images):
 
 
 def test_numbers_that_are_not_finite_are_a_warning(run_of, images):
-    run = run_of(("iwae", "probes"))
+    run = run_of(("iwae", "probes"), iwae_samples=(10,))
     log_joint, draw = run.model.log_joint, run.model.draw
     run.model = run.model._replace(
         log_joint=lambda *args: log_joint(*args) * jnp.nan,
@@ -448,39 +475,6 @@ def test_blocks_cover_every_example_once(num, size):
     assert all(len(some) == each for some in numbers)
 
 
-@pytest.fixture(scope="module")
-def estimates_alone():
-    """Of all pictures, only those of the estimates are drawn."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finish, "draw_pictures", lambda *_: None)
-        for plot in (finish.rate_distortion, finish.heat_maps, finish.strips):
-            patch.setattr(plot, "draw", lambda *_: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, estimates_alone):
-    """A finished sweep of two members, whose estimates come with the training."""
-    from vae_jax import default
-
-    config = default()
-    config.data.update(name="digits", num_valid=200, binarize="none")
-    config.network.hidden, config.likelihood.name = (16,), "gaussian"
-    config.hypers.update(latent_dim=2, beta_warmup_epochs=0.0)
-    config.train.num_epochs = 0.2
-    config.eval.update(
-        nll_samples=2, estimators=("ais", "bdmc", "gaps", "rate_distortion"), bounds_examples=4
-    )
-    config.eval.update(
-        ais_chains=4, ais_distributions=20, ais_leapfrog=3, gap_steps=20, gap_samples=2
-    )
-    config.eval.update(iwae_samples=(10,), all_members=True)
-    config.sweep.beta = (0.5, 1.0)
-    workdir = tmp_path_factory.mktemp("trained") / "run"
-    api.train(config, workdir)
-    return workdir
-
-
 def results_of(workdir):
     return json.loads((workdir / "results.json").read_text())
 
@@ -531,21 +525,21 @@ def evaluate(trained, *overrides):
 def test_more_estimates_keep_what_is_known(trained, monkeypatch, capsys):
     before = results_of(trained)
     monkeypatch.setattr(finish.Outcome, "_evaluate", None)  # the bound of the whole split is known
-    more = "--config.eval.estimators=('latents','probes')"
+    more = "--config.eval.estimators=latents"
     assert evaluate(trained, more, "--config.eval.all_members=False") == 0
     after = results_of(trained)
     assert after["members"] == before["members"]
     best, other = sorted(
         after["evaluation"], key=lambda entry: entry["member"] != after["best_member"]
     )
-    assert {"ais", "latents", "probes"} <= best.keys() and "latents" not in other
+    assert {"ais", "latents"} <= best.keys() and "latents" not in other
     old = {entry["member"]: entry for entry in before["evaluation"]}
     assert best["ais"] == old[best["member"]]["ais"] and other == old[other["member"]]
     assert "latents: rate" in capsys.readouterr().out
     assert (trained / "members" / str(after["best_member"]) / "kl_spectrum.png").exists()
 
 
-def test_bounds_that_contradict_each_other_fail_the_run(trained, monkeypatch, capsys):
+def test_bounds_that_contradict_each_other_fail_the_run(trained, undrawn, monkeypatch, capsys):
     def contradicts(found):
         return "the lower bound of AIS exceeds the upper one"
 

@@ -11,7 +11,16 @@ from conftest import untrained
 from vae_jax import data
 from vae_jax.data.kinds import KINDS
 from vae_jax.data.kinds.kind import Look
-from vae_jax.plots import examples, interpolation, manifold, member, traversal
+from vae_jax.plots import (
+    codes,
+    examples,
+    interpolation,
+    manifold,
+    member,
+    rates,
+    training_curves,
+    traversal,
+)
 from vae_jax.plots.examples import Layout, Style
 from vae_jax.plots.interpolation import on_the_line, on_the_sphere
 from vae_jax.plots.scene import Scene
@@ -64,12 +73,19 @@ def drawn(monkeypatch):
     return made
 
 
+@pytest.fixture
+def blank(monkeypatch):
+    """Charts of numbers are empty files: drawing them takes longer than all the rest."""
+    for chart in (training_curves, rates, codes):
+        monkeypatch.setattr(chart, "draw", lambda path, *_: path.touch())
+
+
 def scene(means, prior=True, unit_rate=None, **other):
     """Codes that are decoded to themselves."""
     run = SimpleNamespace(decode=lambda z, condition: z)
-    codes = Codes(means, None, None, np.arange(len(means)))
+    found = Codes(means, None, None, np.arange(len(means)))
     style = Style(KINDS["vector"], means.shape[1:], Look(-5, 5, False))
-    made = Scene(run, Example(means[:40] + 100), codes, unit_rate, style, "about", prior)
+    made = Scene(run, Example(means[:40] + 100), found, unit_rate, style, "about", prior)
     return made._replace(**other)
 
 
@@ -149,10 +165,10 @@ def test_large_examples_are_traversed_in_three_values(drawn, tmp_path):
 
 def test_of_several_layers_the_one_nearest_to_x_is_traversed(drawn, tmp_path):
     z1, z2 = RNG.normal(size=(2, 100, 3))
-    codes = Codes({"z2": z2, "z1": z1}, None, None, np.arange(100))
+    found = Codes({"z2": z2, "z1": z1}, None, None, np.arange(100))
     run = SimpleNamespace(decode=lambda z, condition: np.concatenate([z["z1"], z["z2"]], axis=1))
     rate = {"z1": [1.0, 2.0, 3.0], "z2": [9.0, 8.0, 7.0]}
-    traversal.draw(tmp_path / "x.png", scene(z1, run=run, codes=codes, unit_rate=rate))
+    traversal.draw(tmp_path / "x.png", scene(z1, run=run, codes=found, unit_rate=rate))
     made = drawn["x"]
     assert [row.split()[0] for row in made.rows] == ["z1[2]", "z1[1]", "z1[0]"]
     np.testing.assert_array_equal(made.x[..., 3:], np.broadcast_to(z2[0], (3, 11, 3)))
@@ -227,7 +243,7 @@ def run(untouched):
     return copy.copy(untouched)
 
 
-def test_titles_say_what_on_which_data_and_when(untouched, images, tmp_path, drawn):
+def test_titles_say_what_on_which_data_and_when(untouched, images, tmp_path, drawn, blank):
     member.draw_pictures(untouched, images, tmp_path, "blobs (array)", entry(3))
     assert set(drawn) == {"samples", "reconstructions", "interpolation", "traversal"}
     for made in drawn.values():
@@ -241,7 +257,7 @@ def test_titles_say_what_on_which_data_and_when(untouched, images, tmp_path, dra
     assert list(made.signed) == [2, 5]
 
 
-def test_a_plain_autoencoder_has_no_prior_in_its_pictures(run, images, tmp_path, drawn):
+def test_a_plain_autoencoder_has_no_prior_in_its_pictures(run, images, tmp_path, drawn, blank):
     run.model = run.model._replace(standard_normal=False)
     nothing = {"epoch": 0.1, "test": {"rate": None, "unit_rate": None, "unit_activity": None}}
     member.draw_pictures(run, images, tmp_path, "blobs (array)", nothing)
@@ -259,7 +275,7 @@ def test_a_plain_autoencoder_has_no_prior_in_its_pictures(run, images, tmp_path,
     assert set(drawn) == {"reconstructions", "interpolation", "traversal"}
 
 
-def test_a_prior_that_is_not_standard_normal_sets_no_range(run, images, tmp_path, drawn):
+def test_a_prior_that_is_not_standard_normal_sets_no_range(run, images, tmp_path, drawn, blank):
     run.model = run.model._replace(standard_normal=False)
     member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3))
     assert "on the line" in drawn["interpolation"].title and "quantile" in drawn["traversal"].title
@@ -273,7 +289,7 @@ def test_few_test_examples_are_enough(untouched, images, tmp_path, drawn, num):
     assert ("interpolation" in drawn) == (num > 1) and (tmp_path / "latents.png").exists()
 
 
-def test_a_posterior_without_means_has_no_pictures_of_codes(run, images, tmp_path, drawn):
+def test_a_posterior_without_means_has_no_pictures_of_codes(run, images, tmp_path, drawn, blank):
     run._encode = lambda params, example: (example.x,)
     member.draw_pictures(run, images, tmp_path, "blobs (array)", entry(3))
     assert set(drawn) == {"samples", "reconstructions"} and (tmp_path / "rates.png").exists()

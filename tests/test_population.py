@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from making import check, make_program
 
+from vae_jax.data import scan
 from vae_jax.parallel import population
 from vae_jax.training.loop import fit
 from vae_jax.training.signals import catch_signals
@@ -14,15 +15,11 @@ from vae_jax.workdir.rows import read_rows
 pytestmark = pytest.mark.quick
 
 
-def program(config, members):
-    """The program of `config` with these members, dicts of the hyper-parameters in which they
-    differ."""
-    changes = [{f"hypers.{name}": value for name, value in member.items()} for member in members]
-    return make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200, changes=changes)
-
-
 def trained(config, members, images, workdir):
-    many = program(config, members)
+    """(program, its state at the end) of these members, dicts of the hyper-parameters in which they
+    differ. Three of a width of 4 are compiled once, with those of test_sweep_run.py."""
+    changes = [{f"hypers.{name}": value for name, value in member.items()} for member in members]
+    many = make_program(check(config), scan.mean(images.train), 200, changes=changes)
     with catch_signals() as stop:
         workdir.mkdir()
         return many, fit(many, images, workdir, stop)
@@ -54,7 +51,7 @@ def test_members_one_by_one_are_members_side_by_side(axes):
 
 
 def test_a_member_that_diverges_is_frozen_and_the_others_are_untouched(config, images, tmp_path):
-    config.hypers.lr_warmup_epochs = 0.0
+    config.hypers.lr_warmup_epochs, config.hypers.latent_dim = 0.0, 4
     good = [{"seed": 0}, {"seed": 1}]
     _, alone = trained(config, [*good, {"seed": 2}], images, tmp_path / "alone")
     _, beside = trained(
@@ -72,15 +69,15 @@ def test_a_member_that_diverges_is_frozen_and_the_others_are_untouched(config, i
 def test_inactive_units_stay_at_zero_in_the_moments_and_at_their_start_in_the_parameters(
     config, images, tmp_path
 ):
-    members = [{"latent_dim": 2}, {"latent_dim": 3}, {"latent_dim": 3, "seed": 1}]
+    members = [{"latent_dim": 3}, {"latent_dim": 4}, {"latent_dim": 4, "seed": 1}]
     many, state = trained(config, members, images, tmp_path / "run")
     first = jax.jit(population.lift(many.steps.init))(many.hypers)
     mean = state.params["encoder"]["mean"]["kernel"]  # [N, Z, hidden]
-    np.testing.assert_array_equal(mean[0, 2:], first.params["encoder"]["mean"]["kernel"][0, 2:])
-    assert (mean[0, :2] != first.params["encoder"]["mean"]["kernel"][0, :2]).any()
+    np.testing.assert_array_equal(mean[0, 3:], first.params["encoder"]["mean"]["kernel"][0, 3:])
+    assert (mean[0, :3] != first.params["encoder"]["mean"]["kernel"][0, :3]).any()
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == mean.shape]
     assert len(moments) == 4  # first and second, of the heads for mean and logvar
     for moment in moments:
         assert (
-            (moment[0, 2:] == 0).all() and (moment[0, :2] != 0).any() and (moment[1, 2:] != 0).any()
+            (moment[0, 3:] == 0).all() and (moment[0, :3] != 0).any() and (moment[1, 3:] != 0).any()
         )

@@ -3,10 +3,12 @@
 Codes are of the images of the evaluation, in their order, whatever the size of a block.
 """
 
+import copy
 import json
 import pickle
 import subprocess
 import sys
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -94,13 +96,15 @@ def test_the_size_of_a_block_changes_nothing(trained, monkeypatch, size):
 
 
 def test_by_default_the_dataset_is_loaded_and_the_file_lies_in_the_workdir(config, tmp_path):
-    config.data.name, config.data.num_valid, config.data.num_test = "digits", 100, 100
-    digits = data.load("digits", num_valid=100, num_test=100)
-    run = untrained(config, digits, tmp_path, own=())
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (300, 6, 5), np.uint8), y=np.arange(300))
+    config.data.update(name="file", path=str(tmp_path / "x.npz"), num_valid=40, num_test=60)
+    loaded = data.load("file", path=config.data.path, num_valid=40, num_test=60)
+    run = untrained(config, loaded, tmp_path, own=())
     codes = run.encode_dataset()
-    assert codes.mean.shape == (100, 3) and codes.mean.dtype == np.float32
+    assert codes.mean.shape == (60, 3) and codes.mean.dtype == np.float32
     np.testing.assert_array_equal(np.load(tmp_path / "codes_test.npz")["mean"], codes.mean)
-    np.testing.assert_array_equal(codes.label, digits.test.labels(slice(None)))
+    np.testing.assert_array_equal(codes.label, loaded.test.labels(slice(None)))
     stored = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(stored.replace('"fingerprint": "', '"fingerprint": "0'))
     with pytest.raises(UserError, match="not the data any more"):
@@ -210,8 +214,8 @@ def make_told(section, ingredients):
     return vae._replace(encode=encode, decode=decode)
 
 
-def assert_close(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+def assert_close(a, b, what):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=what)
 
 
 TOLD = Part("model", "told", make_told, "a model that is given a label", provides=("a rate",))
@@ -244,31 +248,32 @@ def run_to_export(kind, config, images, workdir):
     return run, example._replace(x=example.x.reshape(20, *dataset.example_shape))
 
 
-@pytest.mark.parametrize(
-    "kind", ["images", "autoencoder", "missing", "labels", "labels and missing"]
-)
-def test_what_is_exported_needs_this_package_no_more(kind, config, images, tmp_path):
-    run, whole = run_to_export(kind, config, images, tmp_path / "run")
-    assert run.export(str(tmp_path / "new" / "model")) == tmp_path / "new" / "model"
-    calls, wanted = [], []
-    for size in (3, 20):
-        example = jax.tree.map(lambda leaf, size=size: np.asarray(leaf[:size]), whole)
-        z = np.random.default_rng(size).normal(size=(size, 3)).astype(np.float32)
-        labels = [] if example.condition is None else [example.condition]
-        observed = [] if example.observed is None else [example.observed]
-        posterior = run.encode(*example)
-        wanted.append({"mean": posterior.mean})
-        if kind != "autoencoder":
-            wanted[-1]["logvar"] = posterior.logvar
-        wanted.append(run.decode(z, example.condition))
-        calls.append(("encoder", [example.x, *(labels or [{}] * len(observed)), *observed]))
-        calls.append(("decoder", [z, *labels]))
-    found = call_elsewhere(tmp_path / "new" / "model", calls)
-    assert found[0]["mean"].shape == (3, 3) and found[3].shape == (20, *run.example_shape)
-    assert all(np.std(leaf, axis=0).max() > 1e-2 for leaf in jax.tree.leaves(found))
-    for ours, theirs in zip(wanted, found, strict=True):
-        assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-        jax.tree.map(assert_close, ours, theirs)
+def test_what_is_exported_needs_this_package_no_more(config, images, tmp_path):
+    calls, wanted, kinds = [], [], []
+    for kind in ("images", "autoencoder", "missing", "labels", "labels and missing"):
+        run, whole = run_to_export(kind, copy.deepcopy(config), images, tmp_path / "runs" / kind)
+        folder = tmp_path / "new" / kind
+        assert run.export(str(folder)) == folder
+        for size in (3, 20):
+            example = jax.tree.map(lambda leaf, size=size: np.asarray(leaf[:size]), whole)
+            z = np.random.default_rng(size).normal(size=(size, 3)).astype(np.float32)
+            labels = [] if example.condition is None else [example.condition]
+            observed = [] if example.observed is None else [example.observed]
+            posterior = run.encode(*example)
+            wanted.append({"mean": posterior.mean})
+            if kind != "autoencoder":
+                wanted[-1]["logvar"] = posterior.logvar
+            wanted.append(run.decode(z, example.condition))
+            inputs = [example.x, *(labels or [{}] * len(observed)), *observed]
+            calls += [(f"{kind}/encoder", inputs), (f"{kind}/decoder", [z, *labels])]
+            kinds += [kind] * 2
+            assert wanted[-2]["mean"].shape == (size, 3)
+            assert wanted[-1].shape == (size, *run.example_shape)
+    found = call_elsewhere(tmp_path / "new", calls)
+    for kind, ours, theirs in zip(kinds, wanted, found, strict=True):
+        assert all(np.std(leaf, axis=0).max() > 1e-2 for leaf in jax.tree.leaves(theirs)), kind
+        assert jax.tree.structure(ours) == jax.tree.structure(theirs), kind
+        jax.tree.map(partial(assert_close, what=kind), ours, theirs)
 
 
 def test_export_json_says_the_shapes(trained, tmp_path):

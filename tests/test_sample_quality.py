@@ -181,7 +181,7 @@ def test_frechet_needs_two_points_and_finite_ones():
 def own_cache(tmp_path, monkeypatch):
     """A cache of a test's own, and a training of few steps."""
     monkeypatch.setenv("VAE_JAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(features, "_num_steps", lambda num: 200)
+    monkeypatch.setattr(features, "_num_steps", lambda num: 100)
     return tmp_path
 
 

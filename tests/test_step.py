@@ -223,22 +223,26 @@ def test_the_objective_gets_all_samples_and_a_key_of_its_own(config):
 
     def loss(params, draws, x, rng, hypers):
         draw = draws(params)
-        seen["shape"], seen["z"] = draw.log_w.shape, draw.z
+        seen["shape"] = draw.log_w.shape
         return jnp.mean(draw.distortion), {"noise": jax.random.normal(rng, draw.z.shape[-1:])[0]}
 
     p = program(config, (of_objective(Objective(lambda rng, hypers: {}, loss)),))
-    state, metrics = p.steps.train(p.steps.init(one(p)), one(p), X, jnp.arange(20))
+    init, train = jax.jit(p.steps.init), jax.jit(p.steps.train)
+    state, metrics = train(init(one(p)), one(p), X, jnp.arange(20))
     assert seen["shape"] == (20, 3)
     assert np.isfinite(metrics["noise"]) and state.step == 1
 
 
 def test_evaluation_noise_belongs_to_the_eval_seed_and_the_split(config):
+    p = program(config)
+    params = jax.jit(p.steps.init)(one(p)).params
+
     def bounds(seed, eval_seed, split):
         config.eval.seed = eval_seed
         p = program(config)
-        params = p.steps.init(one(p)).params
         h = one(p) | {"seed": jnp.int32(seed)}
-        return np.asarray(p.steps.evaluate(params, h, X, jnp.arange(50), split, 4, 2).log_p)
+        evaluate = jax.jit(p.steps.evaluate, static_argnums=(4, 5, 6))
+        return np.asarray(evaluate(params, h, X, jnp.arange(50), split, 4, 2).log_p)
 
     first = bounds(0, 0, "test")
     np.testing.assert_array_equal(

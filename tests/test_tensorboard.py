@@ -31,7 +31,7 @@ def drawn(monkeypatch):
 @pytest.fixture
 def config(config):
     config.eval.tensorboard, config.train.num_epochs = True, 1.0
-    config.train.schedule_epochs = 2.0
+    config.train.schedule_epochs = 3.0
     return config
 
 

@@ -13,9 +13,9 @@ from making import check, make_program, of_model, of_objective, read_config
 import vae_jax
 from vae_jax.data import scan, stream
 from vae_jax.errors import UserError
-from vae_jax.parallel import devices
-from vae_jax.training import loop
-from vae_jax.training.evaluation import Evaluator
+from vae_jax.parallel import devices, population
+from vae_jax.training import loop, step
+from vae_jax.training.evaluation import Evaluator, summarize
 from vae_jax.types import Field, Objective
 from vae_jax.workdir import checkpoints
 
@@ -37,6 +37,23 @@ def assert_same_run(a, b):
     for x, y in zip(leaves_a, leaves_b, strict=True):
         np.testing.assert_array_equal(x, y)
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+
+
+def rows_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def program_of(config, images):
+    """The program that training makes of them."""
+    return make_program(check(config), scan.mean(images.train), images.train.num)
+
+
+def fitted(config, images, workdir):
+    """(program, state at the end), without the evaluation that `train` adds."""
+    program = program_of(config, images)
+    workdir.mkdir()
+    with loop.catch_signals() as stop:
+        return program, loop.fit(program, images, workdir, stop)
 
 
 class stop_after:
@@ -84,7 +101,7 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     ):
         assert (workdir / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (workdir / "report.html").read_text().count("<img ") == 7
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(workdir)
     train = [r for r in rows if r["split"] == "train"]
     assert [r["step"] for r in train] == [5, 10, 15, 20, 25, 30]
     assert [r["step"] for r in rows if r["split"] == "valid"] == [10, 20, 30]
@@ -124,11 +141,11 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
 
 def test_results_are_those_of_numpy(finished):
     run, _, images = finished
-    evaluator = Evaluator(make_program(run.config, np.zeros((6, 5, 1)), 200))
+    evaluator = Evaluator(program_of(run.config, images))
     params = jax.tree.map(lambda a: a[None], run.params)
     for name in ("valid", "test"):
         split = getattr(images, name)
-        bound = evaluator.evaluate(params, split, name, 20)
+        bound = evaluator.evaluate(params, split, name, 20, decode=True)
         log_p = np.asarray(bound.log_p[0], np.float64)
         found = run.results["members"][0][name]
         np.testing.assert_allclose(found["nll"], -log_p.mean(), rtol=1e-6)
@@ -146,12 +163,12 @@ def test_results_are_those_of_numpy(finished):
 def test_last_and_best_are_what_they_say(finished):
     _, workdir, _ = finished
     last, best = (jax.tree.leaves(vae_jax.load(workdir, params=p).params) for p in ("last", "best"))
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    rows = rows_of(workdir)
     elbos = {r["step"]: r["elbo"] for r in rows if r["split"] == "valid"}
-    step = max(elbos, key=elbos.get)
-    assert vae_jax.load(workdir).results["members"][0]["best_step"] == step
+    best_step = max(elbos, key=elbos.get)
+    assert vae_jax.load(workdir).results["members"][0]["best_step"] == best_step
     same = all((a == b).all() for a, b in zip(last, best, strict=True))
-    assert same == (step == 30)
+    assert same == (best_step == 30)
     with pytest.raises(UserError, match="bset"):
         vae_jax.load(workdir, params="bset")
 
@@ -166,11 +183,9 @@ def test_test_data_changes_nothing_but_the_test_numbers(finished, config, images
 def test_the_order_of_examples_belongs_to_the_data_seed(finished, config, images, tmp_path):
     _, straight, _ = finished
     config.data.seed, config.train.num_epochs, config.train.schedule_epochs = 1, 0.5, 3.0
-    vae_jax.train(config, tmp_path / "run", dataset=images)
-    ours, theirs = (
-        (w / "metrics.jsonl").read_text().splitlines()[0] for w in (tmp_path / "run", straight)
-    )
-    assert ours != theirs
+    fitted(config, images, tmp_path / "run")
+    ours, theirs = (rows_of(workdir)[0] for workdir in (tmp_path / "run", straight))
+    assert ours["step"] == theirs["step"] and ours["loss"] != theirs["loss"]
 
 
 def test_results_agree_with_the_run_in_python(finished):
@@ -231,13 +246,13 @@ def test_the_same_call_again_says_that_it_is_complete(finished, config, images, 
     assert (workdir / "results.json").read_bytes() == before
 
 
-def test_training_longer_with_the_same_schedule_is_training_on(config, images, tmp_path):
-    config.train.schedule_epochs = 4.0
-    vae_jax.train(config, tmp_path / "a", dataset=images)
-    config.train.num_epochs = 4.0
-    vae_jax.train(config, tmp_path / "a", dataset=images)
-    vae_jax.train(config, tmp_path / "b", dataset=images)
-    assert_same_run(tmp_path / "a", tmp_path / "b")
+def test_training_longer_with_the_same_schedule_is_training_on(finished, config, images, tmp_path):
+    _, straight, _ = finished
+    config.train.num_epochs, config.train.schedule_epochs = 2.0, 3.0
+    assert vae_jax.train(config, tmp_path / "run", dataset=images).step == 20
+    config.train.num_epochs = 3.0
+    vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert_same_run(straight, tmp_path / "run")
 
 
 def test_evaluating_again_with_other_settings(finished, config, images, tmp_path):
@@ -259,11 +274,11 @@ def test_evaluating_again_with_other_settings(finished, config, images, tmp_path
 def test_evaluation_depends_on_no_block_size(finished, config, images):
     run, _, _ = finished
     bounds = []
-    for batch_size, samples_per_step in ((100, 50), (7, 3), (60, 20)):
+    for batch_size, samples_per_step in ((100, 10), (7, 3), (60, 20)):
         config.eval.batch_size, config.eval.samples_per_step = batch_size, samples_per_step
-        program = make_program(check(config), np.zeros((6, 5, 1)), 200)
+        evaluator = Evaluator(program_of(config, images))
         params = jax.tree.map(lambda a: a[None], run.params)
-        bounds.append(Evaluator(program).evaluate(params, images.test, "test", 20))
+        bounds.append(evaluator.evaluate(params, images.test, "test", 20, decode=True))
     for other in bounds[1:]:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), bounds[0], other
@@ -273,12 +288,12 @@ def test_evaluation_depends_on_no_block_size(finished, config, images):
 
 def test_starting_from_another_runs_parameters(finished, config, images, tmp_path):
     run, workdir, _ = finished
-    config.train.init_from, config.train.num_epochs = str(workdir), 0.1
-    config.hypers.learning_rate = 1e-9
+    config.train.init_from, config.hypers.learning_rate = str(workdir), 1e-9
+    config.train.num_epochs, config.train.schedule_epochs = 0.5, 3.0
     new = vae_jax.train(config, tmp_path / "new", dataset=images)
     for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(new.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    assert new.step == 1
+    assert new.step == 5
     recorded = json.loads((tmp_path / "new" / "config.json").read_text())["init_from"]
     assert recorded == {"workdir": str(workdir), "member": 0, "step": 30, "params": "last"}
     config.network.hidden = (17,)
@@ -294,43 +309,39 @@ def test_streamed_data_gives_the_same_bits_as_resident(finished, config, images,
 
 
 def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):
-    traces = []
-    from vae_jax.training import program
+    traces, original = [], step.make_loss_fn
 
-    original = program.make_steps
+    def counting(*args):  # called as often as the step is traced
+        return traces.append(1) or original(*args)
 
-    def counting(*args, **options):
-        steps = original(*args, **options)
-
-        def train(*args):
-            traces.append(1)
-            return steps.train(*args)
-
-        return steps._replace(train=train)
-
-    monkeypatch.setattr(program, "make_steps", counting)
-    config.train.num_epochs = 3.2  # 32 steps: six full chunks and one of two steps
+    monkeypatch.setattr(step, "make_loss_fn", counting)
+    loop._train_chunk.cache_clear()  # what other tests have compiled
+    # 32 steps: six full chunks and one of two steps.
+    config.train.num_epochs, config.train.schedule_epochs = 3.2, 3.0
     vae_jax.train(config, tmp_path / "run", dataset=images)
     assert len(traces) == 2
 
 
-def chunk_on(some, config, images):
-    program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
-    mesh = devices.make_mesh(1, config.train.batch_size, some)
+def chunk_on(some, program, state, images):
+    batch_size = program.config.train.batch_size
+    mesh = devices.make_mesh(1, batch_size, some)
     assert mesh.size == len(some)
-    state = loop.initial_state(program, mesh)
+    state = devices.place(mesh, state, "member")
     store = devices.place(mesh, stream.store(images.train))
     ((_, index),) = stream.chunks(
-        images.train, bounds=[(0, 20)], batch_size=24, seed=0, resident=True
+        images.train, bounds=[(0, 20)], batch_size=batch_size, seed=0, resident=True
     )
-    train_chunk = loop.make_train_chunk(program, mesh)
-    return train_chunk(state, program.hypers, store, devices.place(mesh, index, None, "data"))
+    index = devices.place(mesh, index, None, "data")
+    return loop.make_train_chunk(program, mesh)(state, program.hypers, store, index)
 
 
 def test_eight_devices_give_the_numbers_of_one(config, images):
     config.train.batch_size = 24
     assert jax.device_count() == 8
-    one, many = (chunk_on(jax.devices()[:n], config, images) for n in (1, 8))
+    # Of 240 examples an epoch has as many steps as in the other tests.
+    program = make_program(check(config), scan.mean(images.train), 240)
+    start = jax.tree.map(np.array, loop.initial_state(program, devices.make_mesh(1, 24)))
+    one, many = (chunk_on(jax.devices()[:n], program, start, images) for n in (1, 8))
     np.testing.assert_allclose(one[1]["loss"], many[1]["loss"], rtol=1e-4)
     for a, b in zip(jax.tree.leaves(one[0].params), jax.tree.leaves(many[0].params), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
@@ -350,15 +361,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_named(config, images, tmp
 
 
 def test_gaussian_likelihood_with_a_learned_sigma(config, images, tmp_path):
-    config.likelihood.name, config.likelihood.learn_sigma, config.data.binarize = (
-        "gaussian",
-        True,
-        "none",
-    )
-    config.train.num_epochs = 8.0
-    run = vae_jax.train(config, tmp_path / "run", dataset=images)
-    assert run.params["decoder"]["likelihood"]["log_sigma"] < -0.05
-    assert run.results["members"][0]["test"]["bits_per_dim"] is None
+    config.likelihood.name, config.likelihood.learn_sigma = "gaussian", True
+    config.data.binarize = "none"
+    program, state = fitted(config, images, tmp_path / "run")
+    assert state.params["decoder"]["likelihood"]["log_sigma"] < -0.05
+    evaluation = Evaluator(program).evaluate(state.params, images.valid, "valid", 1)
+    (numbers,) = summarize(program, evaluation, 1)
+    assert numbers["nll"] is not None and numbers["bits_per_dim"] is None
 
 
 def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_path):
@@ -425,6 +434,8 @@ def test_a_model_and_an_objective_from_outside_the_package(config, images, tmp_p
     config.model.name = config.objective.name = "own"
     config.hypers.latent_dim, config.hypers.learning_rate = 2, 1e-2
     config.train.num_epochs, config.schedule.learning_rate = 20.0, "constant"
+    config.eval.every_epochs = config.checkpoint.every_epochs = 20.0
+    config.train.steps_per_call, config.sweep.max_members = 50, 2
     config.sweep.most_rate = (0.05, 100.0)  # a hyper-parameter of one's own is swept like any other
     workdir = tmp_path / "run"
     run = vae_jax.train(config, workdir, parts, images)
@@ -449,13 +460,8 @@ def test_validations_and_saves_come_when_they_are_due(config, images, tmp_path, 
         "save",
         lambda self, step, state: saved.append(step) or save(self, step, state),
     )
-    program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
-    (tmp_path / "run").mkdir()
-    with loop.catch_signals() as stop:
-        loop.fit(program, images, tmp_path / "run", stop)
-    rows = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
+    fitted(config, images, tmp_path / "run")
+    rows = rows_of(tmp_path / "run")
     assert [row["step"] for row in rows if row["split"] == "valid"] == [10, 15, 25, 30]
     assert saved == [15, 25, 30]
 
@@ -478,12 +484,11 @@ def test_every_value_counts_for_the_range(images):
     assert scan.value_range(images._replace(train=train, valid=train, test=train)) == (-1.0, 2.0)
 
 
-def test_the_best_of_a_member_that_diverged_stays(config):
-    program = make_program(check(config), np.full((6, 5, 1), 0.4, np.float32), 200)
-    hypers = jax.tree.map(lambda v: v[0], program.hypers)
-    state = program.steps.init(hypers)._replace(step=jnp.int32(30))
+def test_the_best_of_a_member_that_diverged_stays(config, images):
+    program = program_of(config, images)
+    hypers = population.member(program.hypers, 0)
+    state = jax.jit(program.steps.init)(hypers)._replace(step=jnp.int32(30))
+    judge = jax.jit(program.steps.after_validation)
     for diverged_at, kept in ((-1, True), (12, False)):
-        after = program.steps.after_validation(
-            state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0)
-        )
+        after = judge(state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0))
         assert (int(after.best.step) == 30) == kept

@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from making import check, make_program
+from making import check, make_program, make_programs
 
 import vae_jax
 from vae_jax import config as settings
 from vae_jax import default
+from vae_jax.data import scan
 from vae_jax.errors import UserError
 from vae_jax.objectives import OBJECTIVES
 from vae_jax.optim import optimizers, schedules
 from vae_jax.parallel import devices, population
-from vae_jax.training.loop import initial_state, make_train_chunk
+from vae_jax.training.loop import fit, initial_state, make_train_chunk
+from vae_jax.training.signals import catch_signals
 from vae_jax.types import Draw, Example
 from vae_jax.workdir.files import read_json
 from vae_jax.workdir.rows import read_rows
@@ -32,18 +34,24 @@ def hypers_of(**changes):
     }
 
 
+def one_step(program, state, t=0):
+    """(state after a step of the program's one member, metrics)."""
+    chunk = make_train_chunk(program, devices.make_mesh(1, 16))
+    index = jnp.arange(16 * t, 16 * (t + 1))[None] % 64
+    state, metrics, _ = chunk(jax.tree.map(jnp.array, state), program.hypers, STORE, index)
+    return jax.tree.map(np.array, state), metrics
+
+
 def trained(config, steps=3):
     """(program, states after 0, 1, ... steps) of a tiny model, one step per call."""
     config.network.hidden, config.hypers.latent_dim, config.train.batch_size = (8,), 2, 16
     program = make_program(check(config), np.full((4, 4, 1), 0.4, np.float32), 64)
-    mesh = devices.make_mesh(1, 16, jax.devices()[:1])
-    chunk, states = make_train_chunk(program, mesh), []
-    state = initial_state(program, mesh)
+    start = initial_state(program, devices.make_mesh(1, 16))
+    states, metrics = [jax.tree.map(np.array, start)], None
     for t in range(steps):
-        states.append(jax.tree.map(np.array, state))
-        index = jnp.arange(16 * t, 16 * (t + 1))[None] % 64
-        state, metrics, _ = chunk(state, program.hypers, STORE, index)
-    return program, [*states, jax.tree.map(np.array, state)], metrics
+        state, metrics = one_step(program, states[-1], t)
+        states.append(state)
+    return program, states, metrics
 
 
 def schedule(objective, position):
@@ -154,22 +162,18 @@ def test_the_average_is_the_recursion_and_is_what_is_evaluated():
         expected = decay * expected + (1 - decay) * kernel(state.params)
         np.testing.assert_allclose(kernel(state.average), expected, rtol=1e-5)
     assert np.abs(kernel(states[-1].average) - kernel(states[-1].params)).max() > 1e-4
-    judged = jax.vmap(program.steps.after_validation)(
-        jax.tree.map(jnp.asarray, states[-1])._replace(step=jnp.array([10_000])),
-        program.hypers,
-        jnp.array([-1.0]),
-    )
+    late = states[-1]._replace(step=np.array([10_000], np.int32))
+    judge = jax.jit(jax.vmap(program.steps.after_validation))
+    judged = judge(late, program.hypers, jnp.array([-1.0]))
     np.testing.assert_array_equal(kernel(judged.best.params), kernel(states[-1].average))
 
 
 def test_a_diverged_member_keeps_its_average():
     config = default()
-    config.train.ema_decay = 0.9
+    config.train.ema_decay = 0.15
     program, states, _ = trained(config)
-    state = jax.tree.map(jnp.asarray, states[-1])._replace(diverged_at=jnp.array([1]))
-    after, _ = jax.jit(jax.vmap(program.steps.train, (0, 0, None, None)))(
-        state, program.hypers, STORE, jnp.arange(16)
-    )
+    state = states[-1]._replace(diverged_at=np.array([1], np.int32))
+    after, _ = one_step(program, state)
     for a, b in zip(jax.tree.leaves(after.average), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -177,14 +181,9 @@ def test_a_diverged_member_keeps_its_average():
 def test_early_stopping_waits_for_so_many_epochs_without_improvement():
     config = default()
     config.train.early_stop_epochs, config.hypers.beta_warmup_epochs = 2.0, 1.0
-    program, states, _ = trained(
-        config
-    )  # 4 steps an epoch: patience is 8 steps, validations count from step 4
-    state, judge = (
-        population.member(jax.tree.map(jnp.asarray, states[0]), 0),
-        jax.jit(program.steps.after_validation),
-    )
-    hypers, stopped = population.member(program.hypers, 0), []
+    # 4 steps an epoch: patience is 8 steps, validations count from step 4.
+    program, (state,), _ = trained(config, steps=0)
+    judge, stopped = jax.jit(jax.vmap(program.steps.after_validation)), []
     for step, elbo in [
         (2, -1.0),
         (4, -9.0),
@@ -194,14 +193,13 @@ def test_early_stopping_waits_for_so_many_epochs_without_improvement():
         (16, -7.0),
         (20, -1.0),
     ]:
-        state = judge(state._replace(step=jnp.int32(step)), hypers, jnp.float32(elbo))
-        stopped.append(int(state.stopped_at))
+        state = state._replace(step=np.array([step], np.int32))
+        state = judge(state, program.hypers, jnp.array([elbo]))
+        stopped.append(int(state.stopped_at[0]))
     assert stopped == [-1, -1, -1, -1, -1, 16, 16]  # 8 steps after the best, at step 8
-    assert (int(state.best.step), float(state.best.valid_elbo)) == (
-        8,
-        -5.0,
-    )  # what comes later does not count
-    after, _ = jax.jit(program.steps.train)(state, hypers, STORE, jnp.arange(16))
+    best = int(state.best.step[0]), float(state.best.valid_elbo[0])
+    assert best == (8, -5.0)  # what comes later does not count
+    after, _ = one_step(program, state)
     for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -234,10 +232,12 @@ def test_a_run_stops_early_is_complete_and_is_evaluated_at_its_best(
     assert "is complete" in caplog.text
 
     config.sweep.seed = (0, 1)
-    vae_jax.train(config, tmp_path / "two", dataset=images)
-    first = read_json(tmp_path / "two" / "results.json")["members"][0]
-    assert (first["stopped_at"], first["best_step"]) == (member["stopped_at"], member["best_step"])
-    again = vae_jax.load(tmp_path / "two", member=0).params
+    (many,) = make_programs(check(config), scan.mean(images.train), 200)
+    (tmp_path / "two").mkdir()
+    with catch_signals() as stop:
+        first = population.member(fit(many, images, tmp_path / "two", stop), 0)
+    assert (first.stopped_at, first.best.step) == (member["stopped_at"], member["best_step"])
+    again = first.best.params
     for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     steps = [r["step"] for r in read_rows(tmp_path / "two" / "metrics.jsonl") if r["member"] == 0]

@@ -1,3 +1,5 @@
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +17,12 @@ from vae_jax.types import Example
 ELBO = OBJECTIVES["elbo"].make(default().objective, None)
 
 
-def small(width, hidden=(8, 7), shape=(4, 3, 1)):
+@cache
+def small(width=6, hidden=(8, 7)):
+    """One model of each width: what is compiled for it in one test serves all."""
     config = default()
     config.network.hidden = hidden
-    model = make_model(check(config), Facts(jnp.full(shape, 0.4), 200), KNOWN, width)
+    model = make_model(check(config), Facts(jnp.full((4, 3, 1), 0.4), 200), KNOWN, width)
     return model._replace(init=jax.jit(model.init))
 
 
@@ -29,13 +33,14 @@ def hypers(latent_dim, **more):
 X = jax.random.bernoulli(jax.random.key(3), 0.5, (6, 12)).astype(jnp.float32)
 
 
-def draws(model, params, batch, samples, latent_dim, x=X):
+@partial(jax.jit, static_argnums=(0, 2, 3))
+def drawn(model, params, batch, samples, hypers):
     positions = jnp.arange(batch), jnp.arange(samples)
+    return draw_batch(model, params, X[:batch], jax.random.key(5), *positions, hypers)
 
-    def many(params, x):
-        return draw_batch(model, params, x, jax.random.key(5), *positions, hypers(latent_dim))
 
-    return jax.jit(many)(params, x[:batch])
+def draws(model, params, batch, samples, latent_dim):
+    return drawn(model, params, batch, samples, hypers(latent_dim))
 
 
 def of_oracle(oracle, x, samples):
@@ -75,7 +80,7 @@ def test_elbo_of_the_true_posterior_is_log_p():
 
 @pytest.mark.quick
 def test_log_w_is_log_joint_minus_log_q():
-    model = small(4)
+    model = small()
     params = model.init(jax.random.key(0), hypers(3))
     draw = draws(model, params, 6, 2, 3)
     log_w = jax.jit(
@@ -110,7 +115,7 @@ def test_path_weight_scales_the_path_and_leaves_the_value():
     np.testing.assert_array_equal(
         jax.grad(lambda z: jnp.sum(scale_gradient(z, 0.25) * 3))(z), [0.75, 0.75]
     )
-    model = small(3)
+    model = small()
     params = model.init(jax.random.key(0), hypers(3))
 
     @jax.jit
@@ -127,9 +132,9 @@ def test_path_weight_scales_the_path_and_leaves_the_value():
 
 
 def test_noise_depends_on_neither_batch_size_nor_number_of_samples():
-    model = small(4)
-    params = model.init(jax.random.key(0), hypers(4))
-    whole, part = draws(model, params, 6, 5, 4), draws(model, params, 2, 3, 4)
+    model = small()
+    params = model.init(jax.random.key(0), hypers(6))
+    whole, part = draws(model, params, 6, 5, 6), draws(model, params, 2, 3, 6)
 
     def eps(d):
         return (d.z - d.posterior.mean) * np.exp(-0.5 * d.posterior.logvar)
@@ -162,7 +167,7 @@ def test_a_narrow_member_of_a_wide_run_is_the_narrow_model(hidden):
 
 
 def test_inactive_units_have_no_gradient():
-    model = small(5)
+    model = small()
     params = model.init(jax.random.key(0), hypers(2))
     loss_fn = make_loss_fn(model, ELBO, hypers(2))
     grads = jax.jit(jax.grad(lambda p: loss_fn(p, X, jax.random.key(1))[0]))(params)
@@ -173,7 +178,7 @@ def test_inactive_units_have_no_gradient():
 
 
 def test_missing_values_do_not_count():
-    model = small(3)
+    model = small()
     params = model.init(jax.random.key(0), hypers(3))
     observed = jnp.arange(12) < 7
     one = jax.jit(
@@ -186,13 +191,10 @@ def test_missing_values_do_not_count():
 
 
 def test_loss_gradient_matches_finite_differences():
+    model = small()
+    params = model.init(jax.random.key(0), hypers(3))
     with jax.enable_x64(True):
-        model = small(3)
-
-        def cast(tree):
-            return jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree)
-
-        params = cast(model.init(jax.random.key(0), hypers(3)))
+        params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
         now = hypers(3, beta=jnp.float64(2.5))
         loss_fn = make_loss_fn(model, ELBO, now, num_samples=2)
         x = jnp.asarray(X, jnp.float64)
@@ -208,7 +210,7 @@ def test_loss_gradient_matches_finite_differences():
 
 @pytest.mark.quick
 def test_loss_is_the_sum_over_values_and_units_and_the_mean_over_examples():
-    model = small(3)
+    model = small()
     params = model.init(jax.random.key(0), hypers(3))
     loss_fn = make_loss_fn(model, ELBO, hypers(3, beta=jnp.float32(4.0)))
     loss, metrics = jax.jit(loss_fn)(params, X, jax.random.key(1))
@@ -236,10 +238,10 @@ def test_inactive_units_count_in_no_density_and_no_sample():
 
 
 def test_samples_of_the_prior_are_standard_normal():
-    model = small(4)
-    params = model.init(jax.random.key(0), hypers(4))
+    model = small()
+    params = model.init(jax.random.key(0), hypers(6))
     keys = jax.random.split(jax.random.key(1), 10_000)
-    z = jax.jit(jax.vmap(lambda key: model.sample_prior(params, key, hypers(4))))(keys)
+    z = jax.jit(jax.vmap(lambda key: model.sample_prior(params, key, hypers(6))))(keys)
     np.testing.assert_allclose(z.mean(0), 0.0, atol=0.05)
     np.testing.assert_allclose(z.std(0), 1.0, atol=0.05)
 
