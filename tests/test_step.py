@@ -241,8 +241,9 @@ def test_evaluation_noise_belongs_to_the_eval_seed_and_the_split(config):
         config.eval.seed = eval_seed
         p = program(config)
         h = one(p) | {"seed": jnp.int32(seed)}
-        evaluate = jax.jit(p.steps.evaluate, static_argnums=(4, 5, 6))
-        return np.asarray(evaluate(params, h, X, jnp.arange(50), split, 4, 2).log_p)
+        evaluate = jax.jit(p.steps.evaluate, static_argnums=(5, 6))
+        index = rng.SPLITS.index(split)
+        return np.asarray(evaluate(params, h, X, jnp.arange(50), index, 4, 2).log_p)
 
     first = bounds(0, 0, "test")
     np.testing.assert_array_equal(

@@ -259,7 +259,7 @@ def test_bfloat16_computes_networks_alone():
     products = [line for line in text.splitlines() if "dot_general" in line]
     assert products and all("bf16" in line for line in products)
     evaluated = jax.make_jaxpr(
-        lambda p: program.steps.evaluate(p, hypers, STORE, jnp.arange(64), "test", 1, 1)
+        lambda p: program.steps.evaluate(p, hypers, STORE, jnp.arange(64), 2, 1, 1)
     )(params)
     assert "bf16" not in str(evaluated)
     _, _, metrics32 = trained(default())

@@ -58,8 +58,10 @@ def of_loss(rng: Key) -> LossKeys:
     return _split(rng, LossKeys)
 
 
-def of_split(seed: int | jax.Array, split: str) -> EvalKeys:
-    return _split(jax.random.fold_in(roots(seed).evaluate, SPLITS.index(split)), EvalKeys)
+def of_split(seed: int | jax.Array, split: str | int | jax.Array) -> EvalKeys:
+    """The keys of a split, given by its name or by its index in `SPLITS`."""
+    index = SPLITS.index(split) if isinstance(split, str) else split
+    return _split(jax.random.fold_in(roots(seed).evaluate, index), EvalKeys)
 
 
 def of_estimator(seed: int | jax.Array, key: int | str) -> Key:

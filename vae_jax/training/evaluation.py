@@ -14,6 +14,7 @@ from vae_jax.metrics import active_units
 from vae_jax.metrics import importance_weights as weights
 from vae_jax.metrics.importance_bound import Bound
 from vae_jax.parallel import devices, population
+from vae_jax.rng import SPLITS
 from vae_jax.training.program import Program
 from vae_jax.types import Latent
 
@@ -103,9 +104,10 @@ class Evaluator:
         samples = min(num_samples, self.program.config.eval.samples_per_step)
         params = devices.place(self.mesh, params, "member")
         block, total = _block(self.program.steps.evaluate), _Total()
+        index = np.int32(SPLITS.index(name))
         pending: list[tuple[Bound, int]] = []
         for rows, positions, num in self._blocks(split):
-            args = (params, self.hypers, rows, positions, name, num_samples, samples, decode)
+            args = (params, self.hypers, rows, positions, index, num_samples, samples, decode)
             pending.append((block(*args), num))
             if len(pending) > 1:
                 total.add(*pending.pop(0))  # one block late, which keeps the device busy
@@ -149,12 +151,12 @@ class Evaluator:
 
 @lru_cache(maxsize=2)  # the parts of a sweep that share their steps share what is compiled
 def _block(evaluate_step: Callable) -> Callable:
-    @partial(jax.jit, static_argnames=("name", "num_samples", "samples_per_step", "decode"))
+    @partial(jax.jit, static_argnames=("num_samples", "samples_per_step", "decode"))
     def block(
-        params, hypers, rows, positions, name, num_samples, samples_per_step, decode
+        params, hypers, rows, positions, split, num_samples, samples_per_step, decode
     ) -> Bound:
         def one(params, hypers) -> Bound:
-            args = (rows, positions, name, num_samples, samples_per_step)
+            args = (rows, positions, split, num_samples, samples_per_step)
             return evaluate_step(params, hypers, *args)
 
         bound = population.lift(one)(params, hypers)
@@ -166,9 +168,11 @@ def _block(evaluate_step: Callable) -> Callable:
 
 @lru_cache(maxsize=2)
 def _codes(evaluate_step: Callable) -> Callable:
+    train = SPLITS.index("train")
+
     def codes(params, hypers, rows, positions):
         def one(params, hypers):
-            return evaluate_step(params, hypers, rows, positions, "train", 1, 1).posterior.mean
+            return evaluate_step(params, hypers, rows, positions, train, 1, 1).posterior.mean
 
         return population.lift(one)(params, hypers)
 

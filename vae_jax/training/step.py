@@ -26,7 +26,8 @@ class Steps(NamedTuple):
     # (state, hypers, valid_elbo [] of `averaged(state)`) -> state, with the best parameters so far;
     # it ends a member whose patience is over
     after_validation: Callable[..., TrainState]
-    # (params, hypers, rows [B, D], positions [B], split, num_samples, samples_per_step) -> Bound
+    # (params, hypers, rows [B, D], positions [B], split, num_samples, samples_per_step) -> Bound;
+    # the split is its index in rng.SPLITS, a value: what is compiled serves every split
     evaluate: Callable[..., Bound]
     # (params, hypers, rng, num, condition) -> means of p(x|z), z ~ p(z)  [num, ...]
     sample: Callable[..., jax.Array]
@@ -128,7 +129,7 @@ def make_steps(
         return state._replace(best=best, stopped_at=jnp.where(stops, state.step, state.stopped_at))
 
     def evaluate(
-        params, hypers, rows: Example, positions, split: str, num_samples: int, per_step: int
+        params, hypers, rows: Example, positions, split, num_samples: int, per_step: int
     ) -> Bound:
         keys = streams.of_split(eval_seed, split)
         x = view.to_example(rows, streams.fold(keys.binarize, positions))
