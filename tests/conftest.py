@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 
 # Nearly all the time of the tests is the compiler's, for programs that then run for milliseconds.
@@ -83,6 +84,10 @@ def of_steps(config, model, trained, objective, catalogue, _view, steps_per_epoc
     parts = chosen(config, catalogue, "optimizer", "learning_rate_schedule", "beta_schedule")
     return parts, model, trained, objective, steps_per_epoch
 
+
+# Traces are millions of small objects that stay: looking for cycles among them takes a twentieth.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 # Most tests train the same few small models.
 MODEL = of("data.binarize", "model", "network", "likelihood", "prior")
