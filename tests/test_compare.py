@@ -1,16 +1,21 @@
 """--mode=compare: what it takes for a run, what differs, and differences with errors paired over
 examples."""
 
+import contextlib
+import gc
 import json
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
 
+from vae_jax.data import user_file
 from vae_jax.errors import UserError
 from vae_jax.results import compare as comparing
 from vae_jax.results.compare import compare, effective_config, paired_difference, split, verdict
+from vae_jax.workdir import files
 
 pytestmark = pytest.mark.quick
 
@@ -178,6 +183,24 @@ def test_mistakes(a, tmp_path, monkeypatch, text, pattern):
     with pytest.raises(UserError, match=pattern) as caught:
         compare(text)
     assert "\n" not in str(caught.value)
+
+
+def comparing_reads(path):
+    comparing.read_examples(path, 0, {"num_examples": 3})
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("read", [files.read_arrays, comparing_reads, user_file._read_npz])
+def test_a_damaged_archive_is_closed(tmp_path, read):
+    path = tmp_path / "examples.npz"
+    np.savez(path, x=np.arange(3.0))
+    path.write_bytes(path.read_bytes()[:-40])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(UserError):
+            read(path)
+        gc.collect()
+    assert not [warning for warning in caught if warning.category is ResourceWarning]
 
 
 # --- configs

@@ -23,6 +23,7 @@ from vae_jax.parallel import devices, population
 from vae_jax.results import finish
 from vae_jax.training import evaluation, loop, program, step
 from vae_jax.types import Objective, TrainState
+from vae_jax.workdir import files
 from vae_jax.workdir.rows import read_rows
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for `finished`, which is made before
@@ -150,7 +151,7 @@ def test_it_leaves_what_the_contract_says(made):
 
 def test_per_example_numbers_are_those_of_the_means(finished):
     _, workdir, _ = finished
-    examples = np.load(workdir / "examples.npz")
+    examples = files.read_arrays(workdir / "examples.npz")
     for member in results(workdir)["members"]:
         log_p, elbo = (examples[f"{name}/{member['member']}"] for name in ("log_p", "elbo"))
         assert log_p.shape == elbo.shape == (60,)

@@ -13,7 +13,7 @@ from vae_jax import estimators
 from vae_jax.config import Catalogue, sweep
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
-from vae_jax.estimators.estimation import raise_violations
+from vae_jax.estimators.members import raise_violations
 from vae_jax.parallel import devices, population, processes
 from vae_jax.parts import catalogue as catalogue_of
 from vae_jax.results import page

@@ -84,7 +84,7 @@ def _read_npz(file: Path) -> arrays.Arrays:
     """The checked arrays of an .npz file."""
 
     def members() -> arrays.Arrays:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
             chosen = _layout(file, archive.files)
             data = {ours: archive[theirs] for ours, theirs in chosen.items()}
         if not all(

@@ -199,7 +199,7 @@ def read_examples(path: Path, member: int, numbers: dict) -> dict:
     }
     examples = {}
     try:
-        with np.load(path) as file:
+        with path.open("rb") as raw, np.load(raw) as file:
             for name in means:
                 if f"{name}/{member}" in file:
                     examples[name] = file[f"{name}/{member}"].astype(np.float64)

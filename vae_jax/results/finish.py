@@ -12,7 +12,12 @@ from vae_jax import config as settings
 from vae_jax.config import Catalogue
 from vae_jax.data import Dataset
 from vae_jax.errors import UserError
-from vae_jax.estimators import estimation
+from vae_jax.estimators.members import (
+    draw_estimates,
+    estimate_members,
+    print_estimates,
+    raise_violations,
+)
 from vae_jax.parallel import devices, population, processes
 from vae_jax.parallel.processes import say
 from vae_jax.plots import heat_maps, rate_distortion, strips
@@ -177,9 +182,7 @@ class Outcome:
             sweep_table.write_csv(self.workdir / "sweep.csv", members)
         evaluation = self.programs[0].config.eval
         runs = {m: partial(self._run, m) for m in self.params} if evaluation.estimators else {}
-        self.estimates = estimation.estimate_members(
-            members, self.estimates, runs, self.dataset, self.check
-        )
+        self.estimates = estimate_members(members, self.estimates, runs, self.dataset, self.check)
         say("drawing")
         if processes.is_main():
             self._draw(members)
@@ -191,7 +194,7 @@ class Outcome:
             page.write(self.workdir, catalogue)
         print_summary(results, self.workdir, catalogue)
         processes.wait_for_all("finished")  # nobody reads before everything is written
-        estimation.raise_violations(self.estimates, estimators)
+        raise_violations(self.estimates, estimators)
 
     def _is_done(self) -> bool:
         """Whether every member has come to its last step, or ended before."""
@@ -237,7 +240,7 @@ class Outcome:
         title = f"{about}, epoch {self.entries[best]['epoch']:.4g}"
         title += f", beta {self.entries[best]['hypers']['beta']:g}" if len(members) == 1 else ""
         estimators = self.programs[0].catalogue.parts["estimator"]
-        estimation.draw(self.workdir, folder, self.estimates, members, best, title, estimators)
+        draw_estimates(self.workdir, folder, self.estimates, members, best, title, estimators)
 
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
@@ -303,7 +306,7 @@ def print_summary(results: dict, workdir: Path, catalogue: Catalogue) -> None:
     if len(members) > 1 and results["best_command"]:
         say(f"that member alone: {results['best_command']}")
     estimators = catalogue.parts["estimator"]
-    estimation.print_lines(results.get("evaluation", []), members, estimators)
+    print_estimates(results.get("evaluation", []), members, estimators)
     files = "results.json, metrics.jsonl and the pictures"
     say(f"wrote {workdir}: {files if len(members) == 1 else f'sweep.csv, {files}'}")
     say(f"to look at all of it: {workdir / 'report.html'}")

@@ -72,7 +72,7 @@ def _summed(rate: Latent | None):
     return sum(layers[1:], layers[0])
 
 
-def _never_stops() -> None:
+def never_stops() -> None:
     """A check that lets everything go on."""
 
 
@@ -91,7 +91,7 @@ class Evaluator:
         split: Split,
         name: str,
         num_samples: int,
-        check: Callable[[], None] = _never_stops,
+        check: Callable[[], None] = never_stops,
         decode: bool = False,
     ) -> Evaluation:
         """The evaluation of every example of a split. Memory grows with N n, not with N n Z.
@@ -115,7 +115,7 @@ class Evaluator:
         total.add(*pending.pop())
         return total.result(split.num)
 
-    def fit_prior(self, params, split: Split, check: Callable[[], None] = _never_stops):
+    def fit_prior(self, params, split: Split, check: Callable[[], None] = never_stops):
         """`params` with the prior fitted to the codes of a whole split, binarized once."""
         params = devices.place(self.mesh, params, "member")
         total: Any = 0.0

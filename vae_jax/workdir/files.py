@@ -81,7 +81,7 @@ def read_json(path: Path):
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; none where there is no such file, or it is damaged."""
     try:
-        with np.load(path) as file:
+        with path.open("rb") as raw, np.load(raw) as file:  # NumPy leaves a damaged one open
             return dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         return {}

@@ -16,6 +16,7 @@ from vae_jax.estimators.task import model_settings
 from vae_jax.parallel import processes
 from vae_jax.parallel.processes import say
 from vae_jax.run import Run
+from vae_jax.training.evaluation import never_stops
 from vae_jax.workdir import ranking
 
 ABOUT = ("member", "step", "params")  # what must agree for an older estimate to be kept
@@ -41,7 +42,7 @@ def estimate_members(
     entries = {_about(entry): entry for entry in before if _about(entry) in about}
     if not processes.is_main():  # processes would have to agree on every block: one computes
         return []
-    check = check if jax.process_count() == 1 else _never_stops
+    check = check if jax.process_count() == 1 else never_stops
     models = {}
     for entry in members:
         if entry["member"] not in runs or entry["diverged_at"] is not None:
@@ -66,10 +67,6 @@ def _about(entry: dict) -> tuple:
     return tuple(entry.get(key) for key in ABOUT)
 
 
-def _never_stops() -> None:
-    """A check that lets everything go on."""
-
-
 def _kept(older: dict, found: dict, known: dict[str, Estimator]) -> dict:
     """What stays of an older entry: numbers of the same examples, unless what they were made from
     has changed."""
@@ -81,7 +78,7 @@ def _kept(older: dict, found: dict, known: dict[str, Estimator]) -> dict:
     return {name: value for name, value in older.items() if name not in outdated}
 
 
-def draw(
+def draw_estimates(
     workdir: Path,
     folder: Path,
     evaluation: list[dict],
@@ -139,7 +136,9 @@ def _draw_or_remove(path: Path, draw: Callable[..., None], numbers, *args) -> No
         path.unlink(missing_ok=True)
 
 
-def print_lines(evaluation: list[dict], members: list[dict], known: dict[str, Estimator]) -> None:
+def print_estimates(
+    evaluation: list[dict], members: list[dict], known: dict[str, Estimator]
+) -> None:
     """Prints the numbers of each member, a line for each estimate."""
     entries = {entry["member"]: entry for entry in members}
     for entry in evaluation:
