@@ -63,8 +63,8 @@ import jax.numpy as jnp
 import numpy as np
 from benchmark_epoch import BATCH, HIDDEN, LATENT, LEARNING_RATE, STEPS, make_epoch
 
+from vae_jax import __version__, data
 from vae_jax import config as settings
-from vae_jax import data
 from vae_jax.data import stream
 from vae_jax.likelihoods.bernoulli import bernoulli
 from vae_jax.metrics.importance_bound import bound
@@ -363,6 +363,7 @@ def startup_part(args) -> list[str]:
     ]
 
 
+@devices.float32_products()
 def members_part(args) -> list[str]:
     sizes = [int(n) for n in args.members.split(",")]
     x = grey_images(args)
@@ -587,7 +588,8 @@ def header() -> list[str]:
         else []
     )
     cpu = names[0].split(":")[1].strip() if names else platform.processor()
-    found = [f"{name} {version(name)}" for name in ("vae_jax", "jax", "jaxlib", "numpy")]
+    found = [f"{name} {version(name)}" for name in ("jax", "jaxlib", "numpy")]
+    found = [f"vae_jax {__version__}", *found]
     found += [f"torch {sys.modules['torch'].__version__}"] if "torch" in sys.modules else []
     return [
         f"    {shlex.join(['python', 'experiments/benchmark.py', *sys.argv[1:]])}",

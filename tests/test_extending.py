@@ -20,7 +20,7 @@ from vae_jax import data, distributions
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
 from vae_jax.estimators import Estimator, Picture, Task
-from vae_jax.models.draws import draw_batch, keeps_score, scale_gradient
+from vae_jax.models.draws import draw_batch, keeps_score, scale_gradient, shifted
 from vae_jax.models.ingredients import Ingredients, as_example
 from vae_jax.networks import mlp
 from vae_jax.types import Draw, Field, Likelihood, Model, Objective, Part, Prior
@@ -116,13 +116,13 @@ def make_two_layers(section, parts: Ingredients) -> Model:
             "statistics": p_x.statistics(),
         }
 
-    def q1(params, x, hypers):
+    def q1(params, x, hypers, offset=None):
         mean, logvar = encoder.apply(params["encoder"]["z1"], parts.to_input(as_example(x)))
-        mask = active(hypers)
-        return Gaussian(jnp.where(mask, mean, 0.0), jnp.where(mask, logvar, 0.0))
+        q, mask = shifted(Gaussian(mean, logvar), offset and offset["z1"]), active(hypers)
+        return Gaussian(jnp.where(mask, q.mean, 0.0), jnp.where(mask, q.logvar, 0.0))
 
-    def q2(params, z1):
-        return Affine.apply(params["encoder"]["z2"], z1)
+    def q2(params, z1, offset=None):
+        return shifted(Affine.apply(params["encoder"]["z2"], z1), offset and offset["z2"])
 
     def encode(params, x, hypers, rng=None):
         first = q1(params, x, hypers)
@@ -150,17 +150,19 @@ def make_two_layers(section, parts: Ingredients) -> Model:
     def log_joint(params, x, z, hypers):
         return p_x.log_prob(params, z["z1"], as_example(x)) + log_prior(params, z, hypers)
 
-    def draw(params, x, rng, hypers, path_weight=None, score=None):
+    def draw(params, x, rng, hypers, path_weight=None, score=None, offset=None):
         first, second = jax.random.split(rng)
-        of_q1 = q1(params, x, hypers)
+        of_q1 = q1(params, x, hypers, offset)
         eps = jnp.where(active(hypers), jax.random.normal(first, (width,)), 0.0)
         z1 = distributions.sample(of_q1, eps)
-        of_q2 = q2(params, z1)
+        of_q2 = q2(params, z1, offset)
         z = {"z1": z1, "z2": distributions.sample(of_q2, jax.random.normal(second, (top,)))}
         if path_weight is not None:
             z = scale_gradient(z, path_weight)
-        used = params if keeps_score(path_weight, score) else jax.lax.stop_gradient(params)
-        q = {"z1": q1(used, x, hypers), "z2": q2(used, z["z1"])}
+        used = params, offset
+        if not keeps_score(path_weight, score):
+            used = jax.lax.stop_gradient(used)
+        q = {"z1": q1(used[0], x, hypers, used[1]), "z2": q2(used[0], z["z1"], used[1])}
         ratios = log_ratios(params, q, z, hypers)
         rate = {layer: log_q - log_p for layer, (log_q, log_p) in ratios.items()}
         log_p_x = p_x.log_prob(params, z["z1"], as_example(x))
@@ -332,6 +334,7 @@ FAST = {
     "eval.ais_chains": 2,
     "eval.ais_distributions": 5,
     "eval.ais_leapfrog": 2,
+    "eval.gap_steps": 20,
 }
 CASES = {
     "prior and likelihood": (
@@ -340,7 +343,7 @@ CASES = {
     ),
     "model": (
         (TWO_LAYERS,),
-        {"model.name": "two_layers", "eval.estimators": ("iwae", "ais"), **FAST},
+        {"model.name": "two_layers", "eval.estimators": ("iwae", "ais", "gaps"), **FAST},
     ),
     "objective and estimator": (
         (FACTOR, RADIUS),
@@ -428,13 +431,18 @@ def check_prior_and_likelihood(runs, results, rows, page, pictures):
     assert [run.config.likelihood.degrees_of_freedom for run in runs] == [3.0, 10.0]
 
 
+WIDTHS = [{"z1": 2, "z2": 2}, {"z1": 3, "z2": 2}]
+
+
 def check_model(runs, results, rows, page, pictures):
-    assert [run.latent_dim for run in runs] == [{"z1": 2, "z2": 2}, {"z1": 3, "z2": 2}]
-    unit_rate = results["members"][1]["test"]["unit_rate"]
-    assert {k: len(v) for k, v in unit_rate.items()} == {"z1": 3, "z2": 2}
+    assert [run.latent_dim for run in runs] == WIDTHS
+    for member, widths in zip(results["members"], WIDTHS, strict=True):
+        for units in ("unit_rate", "unit_activity"):
+            assert {k: len(v) for k, v in member["test"][units].items()} == widths
     found = results["evaluation"][0]
     assert np.isfinite(found["ais"]["log_p"]) and np.isfinite(found["iwae"]["bounds"][0]["log_p"])
-    assert "importance" in page
+    assert found["gaps"]["elbo"] < found["gaps"]["best_elbo"]
+    assert "importance" in page and "amortization gap" in page
     assert (pictures / "latents_z2.png").exists()
     check_gradients(runs[1])
 
@@ -486,6 +494,11 @@ def test_a_dataset_has_its_own_labels_and_missing_values(vectors, tmp_path, undr
 
     again = vae_jax.train(config, tmp_path / "again", parts, people(hidden=1e6))
     jax.tree.map(np.testing.assert_array_equal, run.params, again.params)
+
+    config.data.condition = ("age",)
+    with pytest.raises(UserError, match=r"names age, but only models and objectives"):
+        vae_jax.train(config, tmp_path / "other", parts, vectors)
+    config.data.condition = ()
 
     config.eval.label = "height"
     with pytest.raises(UserError, match=r"eval.label is 'height', but people has kind, age"):

@@ -4,9 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from oracles import LinearGaussian
 
-from vae_jax.metrics.inference_gaps import best_posterior, elbo
+from vae_jax import distributions
+from vae_jax.distributions import Gaussian
+from vae_jax.metrics.inference_gaps import best_offset, elbo
+from vae_jax.models.draws import shifted
+from vae_jax.types import Draw, Model
 
 
 def gaps(oracle, num=5, steps=600):
@@ -18,12 +23,13 @@ def gaps(oracle, num=5, steps=600):
     @jax.vmap
     def run(x, key):
         optimize, noise = jax.random.split(key)
-        best = best_posterior(model, params, x, optimize, hypers, steps, 10)
+        best = best_offset(model, params, x, optimize, hypers, steps, 10)
 
-        def of(q):
-            return elbo(model, params, x, q, noise, hypers, 4000, 500)
+        def of(offset):
+            return elbo(model, params, x, offset, noise, hypers, 4000, 500)
 
-        return of(best), of(model.encode(params, x, hypers)), best
+        q = model.draw(params, x, noise, hypers, offset=best).posterior
+        return of(best), of(None), q
 
     best, amortized, q = run(x, jax.random.split(jax.random.key(0), num))
     return oracle.log_p(x) - best, np.asarray(best - amortized), q
@@ -70,11 +76,55 @@ def test_elbo_is_an_expectation_over_any_gaussian():
     oracle = LinearGaussian(dim=6, latent_dim=2, sigma=0.8)
     x = jnp.asarray(oracle.sample(1), jnp.float32)[0]
     q = oracle.model.encode(oracle.params, x, oracle.hypers)
-    of = jax.jit(
-        lambda key, q: elbo(oracle.model, oracle.params, x, q, key, oracle.hypers, 20_000, 1000)
-    )
-    assert float(of(jax.random.key(0), q)) == pytest.approx(float(oracle.log_p(x)[0]), abs=0.001)
-    off = q._replace(mean=q.mean + 0.5)
+    zero = jax.tree.map(jnp.zeros_like, q)
+
+    @jax.jit
+    def of(key, offset):
+        return elbo(oracle.model, oracle.params, x, offset, key, oracle.hypers, 20_000, 1000)
+
+    assert float(of(jax.random.key(0), zero)) == pytest.approx(float(oracle.log_p(x)[0]), abs=0.001)
+    off = zero._replace(mean=zero.mean + 0.5)
+    wrong = q._replace(mean=q.mean + 0.5)
     assert float(of(jax.random.key(1), off)) == pytest.approx(
-        float(oracle.log_p(x)[0] - kl(off, q.mean, q.logvar)), abs=0.05
+        float(oracle.log_p(x)[0] - kl(wrong, q.mean, q.logvar)), abs=0.05
     )
+
+
+def test_of_two_layers_each_conditional_is_mended():
+    """z2 ~ N(0, 1), z1 ~ N(z2, 1), x ~ N(z1, s^2): both conditionals of the posterior are Gaussian,
+    and off by constants; so q* is the posterior, and the amortization gap the sum of the KLs."""
+    s2, errors = 0.3, {"z1": Gaussian(0.2, -0.5), "z2": Gaussian(-0.3, 0.4)}
+
+    def conditionals(x, z1, offset):
+        true = {"z1": Gaussian(2 * x / (2 + s2), jnp.log(2 * s2 / (2 + s2)))}
+        true["z2"] = Gaussian(z1 / 2, jnp.log(0.5))
+        return shifted(jax.tree.map(jnp.add, true, errors), offset)
+
+    def draw(params, x, rng, hypers, path_weight=None, score=None, offset=None):
+        first, second = jax.random.normal(rng, (2,))
+        z1 = distributions.sample(conditionals(x, 0.0, offset)["z1"], first)
+        posterior = conditionals(x, z1, offset)
+        z = {"z1": z1, "z2": distributions.sample(posterior["z2"], second)}
+        q = posterior if score is None else conditionals(x, z1, jax.lax.stop_gradient(offset))
+        p = Gaussian(z["z2"], 0.0), Gaussian(0.0, 0.0), Gaussian(z1, jnp.log(s2))
+        log_p = sum(map(distributions.log_prob, p, (z1, z["z2"], x)))
+        log_q = sum(distributions.log_prob(q[name], z[name]) for name in z)
+        return Draw(0.0, None, log_p - log_q, z, posterior)
+
+    model = Model(None, None, None, None, draw, None, None)
+
+    @jax.jit
+    def run(key):
+        args = model, {}, jnp.float32(1.3)
+        best = best_offset(*args, key, {}, 1000, 10)
+        return best, [elbo(*args, of, key, {}, 20_000, 1000) for of in (best, None)]
+
+    best, (found, amortized) = run(jax.random.key(0))
+    log_p = scipy.stats.norm.logpdf(1.3, 0, np.sqrt(2 + s2))
+    assert found == pytest.approx(log_p, abs=1e-3)
+    variances = {"z1": 2 * s2 / (2 + s2), "z2": 0.5}
+    for layer, error in errors.items():
+        np.testing.assert_allclose(best[layer], np.negative(error), atol=0.02)
+        off = Gaussian(np.array([error.mean]), np.log(variances[layer]) + np.array([error.logvar]))
+        log_p -= kl(off, 0.0, np.log(variances[layer]))
+    assert amortized == pytest.approx(log_p, abs=0.02)

@@ -3,6 +3,7 @@
 Codes are of the images of the evaluation, in their order, whatever the size of a block.
 """
 
+import contextlib
 import copy
 import json
 import pickle
@@ -291,3 +292,42 @@ def test_export_json_says_the_shapes(trained, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         run.export(tmp_path / "file" / "model")
+
+
+def test_products_are_float32s_whatever_is_computed(trained, tmp_path, monkeypatch):
+    """On a CPU they always are: what is looked at is what a GPU would be told."""
+    run, images = trained
+    assert record.read_record(run.workdir)["devices"]["matmul_precision"] == "highest"
+    told = []
+
+    def watched(function):
+        def again(*args, **kwargs):
+            told.append(jax.config.jax_default_matmul_precision)
+            return function(*args, **kwargs)
+
+        return again
+
+    run = copy.copy(run)
+    functions = {name: f for name, f in run.model._asdict().items() if callable(f)}
+    run.model = run.model._replace(**{name: watched(f) for name, f in functions.items()})
+    monkeypatch.setattr("vae_jax.api._prepare", watched(lambda *_: 1 / 0))
+    x, z = images.test.take(slice(4)), np.zeros((4, 3), np.float32)
+    key = jax.random.key(0)
+    uses = {
+        "train": lambda: vae_jax.train(run.config, tmp_path),
+        "evaluate": lambda: vae_jax.evaluate(run.workdir),
+        "encode": lambda: run.encode(x),
+        "decode": lambda: run.decode(z),
+        "sample": lambda: run.sample(key, 4),
+        "reconstruct": lambda: run.reconstruct(key, x),
+        "log_likelihood": lambda: run.log_likelihood(key, x, 2),
+        "export": lambda: run.export(tmp_path / "exported"),
+    }
+    for given, wanted in ((None, "highest"), ("tensorfloat32", "tensorfloat32")):
+        for name, use in uses.items():
+            given_up = name in ("train", "evaluate")
+            ends = pytest.raises(ZeroDivisionError) if given_up else contextlib.nullcontext()
+            with jax.default_matmul_precision(given), ends:
+                use()
+            assert told and set(told) == {wanted}, (name, given)
+            told.clear()

@@ -4,6 +4,7 @@ import pytest
 
 from vae_jax.errors import UserError
 from vae_jax.workdir.files import finite, write_json
+from vae_jax.workdir.progress import Progress
 from vae_jax.workdir.record import FREE
 from vae_jax.workdir.rows import Rows, read_rows
 
@@ -46,3 +47,17 @@ def test_no_field_of_the_trajectory_is_free():
     free = [name for name in config.flatten(default()) if name.startswith(FREE)]
     assert {name.split(".")[0] for name in free} == {"eval", "checkpoint", "data"}
     assert "data.seed" not in free and "data.binarize" not in free and "data.num_valid" not in free
+
+
+def test_the_pace_is_that_since_the_first_line(monkeypatch, capsys):
+    """Updates of a device that runs ahead come in pairs: the time between two says nothing."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    progress = Progress(total=1000, start=0, examples=100)
+    for step, now in ((100, 20.0), (200, 31.0), (300, 31.1)):  # noqa: B007
+        progress.update(step, step / 10, [(1.0, -2.0)])
+    monkeypatch.undo()
+    first, second = capsys.readouterr().err.splitlines()
+    assert "examples/s" not in first and first.endswith("some time left")
+    assert "909 examples/s" in second  # 100 steps of 100 examples in 11 s
+    assert second.endswith("00:01:28 left")  # 800 steps

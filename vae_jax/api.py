@@ -38,6 +38,7 @@ from vae_jax.types import TrainState
 from vae_jax.workdir import checkpoints, files, record
 
 
+@devices.float32_products()
 def train(
     config: ConfigDict,
     workdir: str | Path,
@@ -91,6 +92,7 @@ def train(
     return load(workdir, parts=parts)
 
 
+@devices.float32_products()
 def evaluate(
     workdir: str | Path,
     config: ConfigDict | None = None,

@@ -17,7 +17,7 @@ from vae_jax.data.blocks import filled_blocks
 from vae_jax.errors import UserError
 from vae_jax.metrics.importance_bound import bound
 from vae_jax.models.draws import draw_batch, posterior_means, sample_batch
-from vae_jax.parallel import population
+from vae_jax.parallel import devices, population
 from vae_jax.training.program import Program
 from vae_jax.types import Example, Hypers, Latent, Params
 from vae_jax.workdir import files, record
@@ -268,18 +268,22 @@ class Run:
             x = jnp.where(observed, x, 0.0)
         return Example(x, condition, observed)
 
+    @devices.float32_products()
     @partial(jax.jit, static_argnums=0)
     def _encode(self, params, x: Example):
         return jax.vmap(lambda x: self.model.encode(params, x, self.hypers))(x)
 
+    @devices.float32_products()
     @partial(jax.jit, static_argnums=0)
     def _decode(self, params, z: Latent, condition):
         return jax.vmap(lambda z, condition: self.model.decode(params, z, condition))(z, condition)
 
+    @devices.float32_products()
     @partial(jax.jit, static_argnums=0, static_argnames=("num", "noise"))
     def _sample(self, params, rng, condition, num: int, noise: bool):
         return sample_batch(self.model, params, rng, self.hypers, num, noise, condition)
 
+    @devices.float32_products()
     @partial(jax.jit, static_argnums=0)
     def _reconstruct(self, params, rng, x: Example):
         positions = jnp.arange(len(x.x))
@@ -289,6 +293,7 @@ class Run:
             z, x.condition
         )
 
+    @devices.float32_products()
     @partial(jax.jit, static_argnums=(0, 4, 5))
     def _log_likelihood(self, params, rng, x: Example, num_samples: int, samples_per_step: int):
         positions = jnp.arange(len(x.x))

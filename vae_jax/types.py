@@ -131,6 +131,7 @@ class DrawOne(Protocol):
         hypers: Hypers,
         path_weight: Array | None = None,
         score: bool | None = None,
+        offset: Any = None,
     ) -> Draw:
         """One draw z ~ q(z|x).
 
@@ -138,6 +139,8 @@ class DrawOne(Protocol):
           path_weight: [], multiplies the gradient of the path through z. None: 1.
           score: whether log q keeps its gradient through its own parameters (the score); None:
             exactly when path_weight is None. Without it all params are stopped inside log q.
+          offset: a tree like Draw.posterior, added to the parameters of q(z|x), of several layers
+            to those of each conditional: another member of the same family. None: none.
         """
         ...
 

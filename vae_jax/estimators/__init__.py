@@ -107,13 +107,19 @@ def properties(program: Program, dataset: Dataset) -> dict[str, bool]:
         "the prior N(0, I)": model.standard_normal,
         "a prior to sample from": model.sample_prior is not None,
         "a density log q(z|x)": model.log_q is not None,
-        "a diagonal Gaussian q(z|x)": isinstance(posterior, Gaussian),
+        "a diagonal Gaussian q(z|x)": _is_gaussian(posterior),
         "a code, the mean of q(z|x)": getattr(getattr(posterior, "mean", None), "ndim", 0) == 1,
         "class labels": all(
             _has_classes(split, program.config.eval.label)
             for split in (dataset.train, dataset.valid, dataset.test)
         ),
     }
+
+
+def _is_gaussian(posterior) -> bool:
+    """Of several layers, whether each conditional is."""
+    layers = posterior.values() if isinstance(posterior, dict) else [posterior]
+    return all(isinstance(layer, Gaussian) for layer in layers)
 
 
 def _has_classes(split: Split, name: str) -> bool:

@@ -10,7 +10,7 @@ from vae_jax import rng as streams
 from vae_jax.estimators.annealer import log_means
 from vae_jax.estimators.estimator import Estimator, Picture, Row
 from vae_jax.estimators.task import Study, Task, even, of_block
-from vae_jax.metrics.inference_gaps import best_posterior, elbo
+from vae_jax.metrics.inference_gaps import best_offset, elbo
 from vae_jax.models.draws import batch_size
 from vae_jax.plots import base
 from vae_jax.types import Example, Field
@@ -22,25 +22,25 @@ COLOURS = {"approximation": "#8fb8de", "amortization": "#e8b07a"}
 
 @partial(jax.jit, static_argnums=(0, 5, 6))
 def _optimize(model, params, hypers, x: Example, keys, num_steps: int, num_samples: int):
-    """The best q(z|x) of each example [B, ...]."""
+    """The best q(z|x) of each example less the encoder's, leaves [B, ...]."""
 
     def one(x, key):
-        return best_posterior(model, params, x, key, hypers, num_steps, num_samples)
+        return best_offset(model, params, x, key, hypers, num_steps, num_samples)
 
     return jax.vmap(one)(x, keys)
 
 
 @partial(jax.jit, static_argnums=(0, 6))
-def _elbos(model, params, hypers, x: Example, q, keys, per_step: int):
-    """The ELBOs (of the encoder's q, of the given one) on the same noise, [B] each."""
+def _elbos(model, params, hypers, x: Example, offset, keys, per_step: int):
+    """The ELBOs (of the encoder's q, of it plus `offset`) on the same noise, [B] each."""
 
-    def one(x, q, key):
-        def of(q):
-            return elbo(model, params, x, q, key, hypers, SAMPLES, per_step)
+    def one(x, offset, key):
+        def of(offset):
+            return elbo(model, params, x, offset, key, hypers, SAMPLES, per_step)
 
-        return of(model.encode(params, x, hypers)), of(q)
+        return of(None), of(offset)
 
-    return jax.vmap(one)(x, q, keys)
+    return jax.vmap(one)(x, offset, keys)
 
 
 def task(study: Study) -> Task:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import Point
+from vae_jax.models.draws import shifted
 from vae_jax.models.ingredients import Ingredients, as_example, observed_values
 from vae_jax.types import Draw, Field, Generator, Hypers, Model, Network, Params, Part
 
@@ -49,8 +50,10 @@ def autoencoder(
         code, _ = encoder.apply(params["encoder"], to_input(as_example(x)))
         return Point(jnp.where(active(hypers), code, 0.0))
 
-    def draw(params: Params, x, rng, hypers: Hypers, path_weight=None, score=None) -> Draw:
-        posterior = encode(params, x, hypers)
+    def draw(
+        params: Params, x, rng, hypers: Hypers, path_weight=None, score=None, offset=None
+    ) -> Draw:
+        posterior = shifted(encode(params, x, hypers), offset)
         distortion = -p_x.log_prob(params, posterior.mean, as_example(x))
         return Draw(distortion, rate=None, log_w=None, z=posterior.mean, posterior=posterior)
 

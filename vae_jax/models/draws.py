@@ -79,6 +79,11 @@ def keeps_score(path_weight: jax.Array | None, score: bool | None) -> bool:
     return path_weight is None if score is None else score
 
 
+def shifted(posterior, offset):
+    """`posterior` plus `offset`, a tree like it or None: see `types.DrawOne`."""
+    return posterior if offset is None else jax.tree.map(jnp.add, posterior, offset)
+
+
 def posterior_means(posterior) -> Latent | None:
     """The means of q(z|x), a tree like z; None of a posterior without means."""
     if isinstance(posterior, dict):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from vae_jax import distributions
 from vae_jax.distributions import Gaussian
-from vae_jax.models.draws import keeps_score, scale_gradient
+from vae_jax.models.draws import keeps_score, scale_gradient, shifted
 from vae_jax.models.ingredients import Ingredients, as_example, observed_values
 from vae_jax.types import Draw, Generator, Hypers, Model, Network, Params, Part
 
@@ -41,10 +41,13 @@ def vae(
     def active(hypers: Hypers) -> jax.Array:
         return jnp.arange(width) < hypers["latent_dim"]
 
-    def encode(params: Params, x, hypers: Hypers, rng=None) -> Gaussian:
+    def posterior_of(params: Params, x, hypers: Hypers, offset=None) -> Gaussian:
         mean, logvar = encoder.apply(params["encoder"], to_input(as_example(x)))
-        mask = active(hypers)
-        return Gaussian(jnp.where(mask, mean, 0.0), jnp.where(mask, logvar, 0.0))
+        q, mask = shifted(Gaussian(mean, logvar), offset), active(hypers)
+        return Gaussian(jnp.where(mask, q.mean, 0.0), jnp.where(mask, q.logvar, 0.0))
+
+    def encode(params: Params, x, hypers: Hypers, rng=None) -> Gaussian:
+        return posterior_of(params, x, hypers)
 
     prior = make_prior(encode)
 
@@ -69,8 +72,10 @@ def vae(
     def log_joint(params: Params, x, z: jax.Array, hypers: Hypers) -> jax.Array:
         return p_x.log_prob(params, z, as_example(x)) + log_prior(params, z, hypers)
 
-    def draw(params: Params, x, rng, hypers: Hypers, path_weight=None, score=None) -> Draw:
-        posterior = q = encode(params, x, hypers)
+    def draw(
+        params: Params, x, rng, hypers: Hypers, path_weight=None, score=None, offset=None
+    ) -> Draw:
+        posterior = q = posterior_of(params, x, hypers, offset)
         eps = jnp.where(active(hypers), jax.random.normal(rng, (width,)), 0.0)
         z = distributions.sample(posterior, eps)
         if path_weight is not None:
@@ -78,7 +83,8 @@ def vae(
         if not keeps_score(path_weight, score):
             # The expectation of the score is zero (Roeder et al. 2017), or the path's weight takes
             # care of it (Tucker et al. 2019).
-            q = encode(jax.lax.stop_gradient(params), x, hypers)
+            constant = jax.lax.stop_gradient
+            q = posterior_of(constant(params), x, hypers, constant(offset))
         log_p_x = p_x.log_prob(params, z, as_example(x))
         log_p_z = log_prior(params, z, hypers)
         log_q_z = log_posterior(q, z, hypers)

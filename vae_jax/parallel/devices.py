@@ -1,11 +1,14 @@
-"""Where arrays live: a mesh ("member", "data"), one axis for the population and one for the batch.
+"""Where arrays live: a mesh ("member", "data"), one axis for the population and one for the batch;
+and how precise products are.
 
 Placing the arrays is all that is done here: the program is the same on any number of devices, and
 XLA's partitioner derives the communication. With several processes (`jax.distributed`) each runs
 the same calls in the same order, on its part of the arrays.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -14,6 +17,23 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from vae_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def float32_products() -> Iterator[None]:
+    """What is traced or run within computes products of float32 arrays to float32's precision.
+
+    Left to itself a GPU rounds their factors to TF32 (10 bits of 23), a TPU to bfloat16 (7 bits).
+    What the user has told JAX (`jax_default_matmul_precision`) stands. The numbers of an H100 are
+    in docs/devices.md. It is a context manager and a decorator.
+    """
+    with jax.default_matmul_precision(matmul_precision()):
+        yield
+
+
+def matmul_precision() -> str:
+    """What `float32_products` sets: JAX's name of a precision."""
+    return jax.config.jax_default_matmul_precision or "highest"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def member_axis(num_members: int, num_devices: int) -> int:

@@ -202,10 +202,19 @@ def summarize(program: Program, evaluation: Evaluation, num_samples: int) -> lis
     `nll_stderr` is over examples; `nll_noise_stderr` over the importance samples, the examples
     being what they are.
     """
-    return [
-        _summarize_member(program, population.member(evaluation, i), int(dim), num_samples)
-        for i, dim in enumerate(program.hypers["latent_dim"])
-    ]
+    members = range(population.size(program.hypers))
+    each = ((population.member(evaluation, i), _widths(program, i)) for i in members)
+    return [_summarize_member(program, one, widths, num_samples) for one, widths in each]
+
+
+def _widths(program: Program, i: int) -> Any:
+    """How many units the i-th member has, in arrays that may be wider; of several layers, each."""
+    width = program.latent_dim()
+    if not isinstance(width, dict):
+        follows = width == population.width(program.hypers)
+        return int(program.hypers["latent_dim"][i]) if follows else width
+    changes = program.changes[min(i, len(program.changes) - 1)]  # the last one fills up a part
+    return program.alone(changes).latent_dim()
 
 
 def _noise_stderr(effective: np.ndarray, num_samples: int) -> float:
@@ -213,19 +222,20 @@ def _noise_stderr(effective: np.ndarray, num_samples: int) -> float:
     return float(np.sqrt(np.maximum(variance, 0.0).sum()) / len(effective))
 
 
-def _summarize_member(program: Program, one: Evaluation, latent_dim: int, num_samples: int) -> dict:
-    n, width = len(one.distortion), population.width(program.hypers)
+def _summarize_member(program: Program, one: Evaluation, widths: Any, num_samples: int) -> dict:
+    n = len(one.distortion)
 
     def mean(values: np.ndarray | None) -> float | None:
         return None if values is None else float(values.mean(dtype=np.float64))
 
-    def per_unit(values: np.ndarray) -> list[float] | None:
+    def per_unit(values: np.ndarray, width: int) -> list[float] | None:
         """To six digits, there may be many; without the units beyond the member's own."""
         if np.ndim(values) == 0:  # known for the whole layer only
             return None
-        if not isinstance(one.activity, dict) and len(values) == width:
-            values = values[:latent_dim]
-        return [float(f"{value:.6g}") for value in values]
+        return [float(f"{value:.6g}") for value in values[:width]]
+
+    def units(tree: Latent | None) -> Any:
+        return None if tree is None else jax.tree.map(per_unit, tree, widths)
 
     distortion: Any = mean(one.distortion)
     rate, log_p = mean(one.rate), mean(one.log_p)
@@ -252,6 +262,6 @@ def _summarize_member(program: Program, one: Evaluation, latent_dim: int, num_sa
         "mse": mean(one.squared_error),
         "active_units": active if not isinstance(active, dict) else sum(active.values()),
         "bits_per_dim": bits,
-        "unit_rate": None if one.unit_rate is None else jax.tree.map(per_unit, one.unit_rate),
-        "unit_activity": None if one.activity is None else jax.tree.map(per_unit, one.activity),
+        "unit_rate": units(one.unit_rate),
+        "unit_activity": units(one.activity),
     }

@@ -60,7 +60,8 @@ class Log:
         self.timing = Rows(workdir / "timing.jsonl", keep_timing)
         writes_events = program.config.eval.tensorboard
         self.events = tensorboard.Events(workdir, program) if writes_events else None
-        self.progress = Progress(program.total_steps, start, program.name)
+        examples = program.config.train.batch_size * len(program.members)
+        self.progress = Progress(program.total_steps, start, examples, program.name)
         timing = read_rows(workdir / "timing.jsonl")
         self.began = time.monotonic() - (timing[-1]["wall_time_s"] if timing else 0.0)
         self.last_written = time.monotonic()
@@ -110,11 +111,11 @@ class Log:
         metrics, diverged_at = devices.fetch((chunk.metrics, chunk.diverged_at))
         self.diverged_at = diverged_at[: len(self.program.members)]
         shown = self._write_metrics(chunk._replace(metrics=metrics))
-        examples_per_s = self._write_timing(chunk)
+        self._write_timing(chunk)
         self._flush()
         if shown:
             epoch = chunk.end / self.program.steps_per_epoch
-            self.progress.update(chunk.end, epoch, shown, examples_per_s)
+            self.progress.update(chunk.end, epoch, shown)
 
     def _write_metrics(self, chunk: _Chunk) -> list[tuple[float, float | None]]:
         """Writes a row for each member that was training; returns the (loss, elbo) of each."""
@@ -149,8 +150,8 @@ class Log:
         who = ranking.named({"member": self.program.members[i], "swept": swept})
         logging.error("%s diverged at step %d: not finite: %s", who, step, ", ".join(terms))
 
-    def _write_timing(self, chunk: _Chunk) -> float:
-        """Writes the wall time and the pace of a chunk; returns examples/s over all members."""
+    def _write_timing(self, chunk: _Chunk) -> None:
+        """Writes the wall time and the pace of a chunk, in examples/s over all members."""
         now = time.monotonic()
         batch_size = self.program.config.train.batch_size
         examples = (chunk.end - chunk.begin) * batch_size * len(self.program.members)
@@ -164,4 +165,3 @@ class Log:
         if self.program.name:
             row["part"] = self.program.name
         self.timing.write(row)
-        return examples_per_s

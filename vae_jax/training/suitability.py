@@ -31,6 +31,14 @@ def check_data(program: Program, dataset: Dataset, low: float, high: float) -> N
             there = ", ".join(columns) or "no labels"
             where = "" if part == "train" else f" in its {part} split"
             raise UserError(f"eval.label is {label!r}, but {dataset.name} has {there}{where}")
+    own, _ = program.catalogue.recorded(config)
+    reads_labels = any(name.startswith(("model:", "objective:")) for name in own)
+    if config.data.condition and not reads_labels:
+        names = ", ".join(config.data.condition)
+        raise UserError(
+            f"data.condition names {names}, but only models and objectives of your own can read "
+            "labels: leave it empty, or give such a part, in parts="
+        )
     if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:
         raise UserError(
             f"data.binarize is {config.data.binarize!r}, but the values of {dataset.name} lie in "

@@ -10,12 +10,16 @@ from vae_jax.parallel import processes
 class Progress:
     """A bar on a terminal, else a plain line every `seconds`; only process 0 prints."""
 
-    def __init__(self, total: int, start: int, name: str = "", seconds: float = 10.0):
-        """`total` steps, of which `start` have been taken; `name` of the part of a sweep."""
+    def __init__(
+        self, total: int, start: int, examples: int, name: str = "", seconds: float = 10.0
+    ):
+        """`total` steps of so many `examples` each, of which `start` have been taken; `name` of the
+        part of a sweep."""
         self.total = total
+        self.examples = examples
         self.seconds = seconds
         self.prefix = f"{name}  " if name else ""
-        self.first: tuple[int, float] | None = None  # step and time of the first line
+        self.first: tuple[int, float] | None = None  # step and time of the first update
         self.printed = time.monotonic()
         self.bar = None
         if sys.stderr.isatty() and processes.is_main() and start < total:
@@ -23,13 +27,7 @@ class Progress:
 
             self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
 
-    def update(
-        self,
-        step: int,
-        epoch: float,
-        shown: list[tuple[float, float | None]],
-        examples_per_s: float,
-    ) -> None:
+    def update(self, step: int, epoch: float, shown: list[tuple[float, float | None]]) -> None:
         """Shows that `step` steps have been taken.
 
         Args:
@@ -40,30 +38,36 @@ class Progress:
         numbers = f"loss {_range(losses)}"
         if None not in elbos:
             numbers += f"  elbo {_range(elbos)}"
-        text = f"{self.prefix}epoch {epoch:.1f}  {numbers}  {examples_per_s:,.0f} examples/s"
+        text = f"{self.prefix}epoch {epoch:.1f}  {numbers}"
+        seconds = self._seconds_a_step(step)
+        if seconds is not None:
+            text += f"  {self.examples / seconds:,.0f} examples/s"
         if self.bar is not None:
             self.bar.set_description_str(text, refresh=False)
             self.bar.update(step - self.bar.n)
         elif processes.is_main():
-            self._print(step, text)
+            self._print(step, text, seconds)
 
-    def _print(self, step: int, text: str) -> None:
+    def _print(self, step: int, text: str, seconds: float | None) -> None:
         """Prints a line if the last one is old enough, or this is the last step."""
         if time.monotonic() - self.printed < self.seconds and step != self.total:
             return
         self.printed = time.monotonic()
-        line = f"step {step}/{self.total}  {text}  {self._left(step)} left"
-        print(line, file=sys.stderr, flush=True)
+        left = time.gmtime((seconds or 0.0) * (self.total - step))
+        known = seconds is not None or step == self.total
+        left = f"{time.strftime('%H:%M:%S', left)} left" if known else "some time left"
+        print(f"step {step}/{self.total}  {text}  {left}", file=sys.stderr, flush=True)
 
-    def _left(self, step: int) -> str:
-        """The time left, at the pace since the first line, before which programs are compiled."""
+    def _seconds_a_step(self, step: int) -> float | None:
+        """The pace since the first update, before which programs are compiled; validations and
+        checkpoints are in it. None at first.
+
+        A device that runs ahead of what is written gives the time between two updates no meaning.
+        """
         if self.first is None:
             self.first = (step, time.monotonic())
         first_step, began = self.first
-        if step == first_step and step < self.total:
-            return "some time"
-        pace = (time.monotonic() - began) / max(step - first_step, 1)
-        return time.strftime("%H:%M:%S", time.gmtime(pace * (self.total - step)))
+        return (time.monotonic() - began) / (step - first_step) if step > first_step else None
 
     def close(self) -> None:
         if self.bar is not None:

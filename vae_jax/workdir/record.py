@@ -17,6 +17,7 @@ from vae_jax.config import Catalogue
 from vae_jax.data import Dataset
 from vae_jax.data.kinds import Scaling
 from vae_jax.errors import UserError
+from vae_jax.parallel import devices
 from vae_jax.workdir import files
 
 # Fields that may differ when a run goes on: none of them changes the trajectory. Where the data
@@ -148,6 +149,7 @@ def describe_run(config: dict, dataset: dict, own: list[str], init_from: dict | 
             "kind": jax.devices()[0].device_kind,
             "count": jax.device_count(),
             "cpu_threads": _cpu_threads(),
+            "matmul_precision": devices.matmul_precision(),
         },
     }
 
