@@ -78,7 +78,7 @@ FIELDS = {
 PARAMS = {
     r"decoder/likelihood/statistics/(.*)": r"statistics/\1",
 }
-# Cases that are to differ, in which paths, and why: what differs there is shown, but does not count.
+# Cases that are to differ, in which paths, and why: it is shown, but does not count.
 EXPECTED = {
     "vectors": (".*", "real vectors are standardized, see data/kinds/vector.py"),
     "estimators": (
