@@ -1,4 +1,6 @@
-"""Models whose log p(x) is known exactly."""
+"""Models whose log p(x) is known exactly, and float64."""
+
+import contextlib
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,17 @@ from vae_jax.models.generator import generator
 from vae_jax.models.vae import vae
 from vae_jax.priors.standard_normal import standard_normal
 from vae_jax.types import Network
+
+
+@contextlib.contextmanager
+def float64():
+    """Within it arrays are float64 by default; `jax.enable_x64` of the JAX that has that."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 class LinearGaussian:

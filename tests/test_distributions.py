@@ -5,6 +5,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 from jax.test_util import check_grads
+from oracles import float64
 
 from vae_jax import distributions
 from vae_jax.distributions import Gaussian
@@ -58,7 +59,7 @@ def test_sample_is_mean_plus_sigma_eps_with_its_gradient():
 
 
 def test_gradients_match_finite_differences():
-    with jax.enable_x64(True):
+    with float64():
         q = Gaussian(jnp.asarray(MEANS), jnp.asarray(LOGVARS))
         z = jnp.asarray([-1.4, 2.0, 0.3, 3.0])
         check_grads(

@@ -9,6 +9,7 @@ import scipy.special
 import scipy.stats
 from jax.test_util import check_grads
 from making import KNOWN, check, make_program
+from oracles import float64
 
 import vae_jax
 from vae_jax import default
@@ -176,7 +177,7 @@ def test_start_is_finite_where_a_value_never_varies(name):
 
 
 def test_gradients_match_finite_differences():
-    with jax.enable_x64(True):
+    with float64():
         out, x = jnp.array([[-3.0], [0.5], [6.0]]), jnp.array([1.0, 0.0, 1.0])
         binary = jax.jit(lambda out: bernoulli().log_prob({}, out, x))
         check_grads(binary, (out,), order=2, modes="rev", rtol=1e-5)
@@ -187,7 +188,7 @@ def test_gradients_match_finite_differences():
 
 @pytest.mark.parametrize("name", ["continuous_bernoulli", "gaussian_per_pixel", *MASSES])
 def test_gradients_of_the_others_match_finite_differences(name):
-    with jax.enable_x64(True):
+    with float64():
         rng = np.random.default_rng(1)
         likelihood, x = build(name), jnp.asarray([0, 1, 100, 101, 254, 255]) / 255
         channels = likelihood.start(jnp.full(6, 0.4)).shape[1]
@@ -312,7 +313,7 @@ def test_the_continuous_bernoulli_is_the_papers_and_integrates_to_one(logit):
         np.testing.assert_allclose(
             log_p, log_c + x * np.log(p) + (1 - x) * np.log1p(-p), rtol=1e-6, atol=2e-6
         )
-    with jax.enable_x64(True):
+    with float64():
         np.testing.assert_allclose(integral(density(logit), logit), 1.0, rtol=1e-11)
 
 
@@ -349,7 +350,7 @@ def test_the_continuous_bernoullis_mean_and_quantiles_are_those_of_its_density()
     x = jax.vmap(lambda u: quantile(logits, jnp.full(10, u)))(u)
     assert (x >= 0).all() and (x <= 1).all() and np.isfinite(x).all()
     means = expectation(logits)
-    with jax.enable_x64(True):
+    with float64():
         for i, logit in enumerate(np.asarray(logits, np.float64)):
             p = density(logit)
             mean = integral(lambda x: x * p(x), logit)  # noqa: B023
@@ -399,7 +400,7 @@ def optimal_sigma(variance, min_sigma=0.01):
 
 
 def test_the_variances_gradient_is_its_distance_to_the_batchs_mean_squared_error():
-    with jax.enable_x64(True):
+    with float64():
         likelihood, theta = optimal_sigma(0.3)
         rng = np.random.default_rng(0)
         x, out = jnp.asarray(rng.uniform(size=(6, 9))), jnp.asarray(rng.uniform(size=(6, 9, 1)))
@@ -425,7 +426,7 @@ def test_the_variances_gradient_is_its_distance_to_the_batchs_mean_squared_error
 @pytest.mark.quick
 @pytest.mark.parametrize(("variance", "sigma"), [(0.09, 0.3), (1e-9, 0.02), (0.0, 0.02)])
 def test_the_optimal_sigma_stays_above_its_bound(variance, sigma):
-    with jax.enable_x64(True):
+    with float64():
         likelihood, theta = optimal_sigma(variance, min_sigma=0.02)
         x, out = jnp.array([0.1, 0.5]), jnp.array([[0.1], [0.6]])
         np.testing.assert_allclose(

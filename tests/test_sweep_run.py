@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from making import check, make_program, make_programs, of_objective, single
+from oracles import float64
 from test_train import stop_after
 
 import vae_jax
@@ -520,7 +521,7 @@ def test_a_narrow_member_of_a_wide_run_equals_the_narrow_run(images):
     config = conftest.config.__wrapped__()
     config.hypers.learning_rate = 3e-3
     narrow = {"hypers.latent_dim": 3, "hypers.beta": 2.0, "hypers.seed": 1}
-    with jax.enable_x64(True):
+    with float64():
         _, wide = in_float64(config, [{"hypers.latent_dim": 11}, narrow], images, 120)
         first, alone = in_float64(config, [narrow], images, 120)
     first, alone = population.member(first, 0), population.member(alone, 0)
