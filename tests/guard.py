@@ -90,7 +90,7 @@ EXPECTED = {
 # What draws after a training: (module, path in it). Drawing takes a third of the time of such short
 # runs and is left out where it has one of these names; else cases only take longer.
 DRAWING = [("vae_jax.outcome", "Outcome._draw"), ("vae_jax.results.finish", "Outcome._draw")]
-LEFT_OUT = {"wall_time_s", "examples_per_s", "best_command"}  # of results.json: times and names
+LEFT_OUT = {"wall_time_s", "examples_per_s", "best_command", "digest"}  # times, names
 MAY_GO = r"results/members/\d+/hypers/.*"  # hyper-parameters that no chosen part has
 
 FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

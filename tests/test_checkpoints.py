@@ -53,7 +53,7 @@ def files(folder):
 
 
 def assert_restored(folder, step):
-    found, restored = checkpoints.restore(folder, abstract())
+    found, restored, _ = checkpoints.restore(folder, abstract())
     assert found == step
     assert isinstance(restored, TrainState)
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state(float(step))), strict=True):
@@ -86,7 +86,7 @@ def test_a_flipped_bit_in_the_arrays(folder, caplog):
             damaged = bytearray(original)
             damaged[position] ^= 0x10
             path.write_bytes(damaged)
-            step, restored = checkpoints.restore(folder, abstract())
+            step, restored, _ = checkpoints.restore(folder, abstract())
             expected = jax.tree.leaves(state(float(step)))
             assert all(
                 (a == b).all() for a, b in zip(jax.tree.leaves(restored), expected, strict=True)
@@ -119,7 +119,7 @@ def test_a_truncated_or_deleted_file(folder, damage, caplog):
             path.unlink()
         else:
             path.write_bytes(original[: len(original) // 2])
-        step, restored = checkpoints.restore(folder, abstract())
+        step, restored, _ = checkpoints.restore(folder, abstract())
         expected = jax.tree.leaves(state(float(step)))
         assert all(
             (a == b).all() for a, b in zip(jax.tree.leaves(restored), expected, strict=True)
@@ -138,7 +138,7 @@ def test_all_damaged(folder):
 
 def test_a_damaged_step_is_set_aside_and_can_be_saved_again(folder):
     shutil.rmtree(folder / "3" / "state")
-    step, _ = checkpoints.restore(folder, abstract(), set_aside=True)
+    step, _, _ = checkpoints.restore(folder, abstract(), set_aside=True)
     assert step == 2 and checkpoints.steps(folder) == [2]
     assert (folder / "damaged-3").is_dir()
     with checkpoints.Writer(folder, keep=2) as writer:

@@ -68,7 +68,7 @@ def same(state, members, step):
 
 def recorded(folder, step):
     """The digests that lie beside the state."""
-    return json.loads(next((folder / str(step) / "digests").rglob("metadata")).read_text())
+    return json.loads(next((folder / str(step) / "about").rglob("metadata")).read_text())["leaves"]
 
 
 def largest_file(folder, within=""):
@@ -111,7 +111,7 @@ def test_digests_do_not_depend_on_the_number_of_devices(saved, shape):
 
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
 def test_many_devices_to_one(saved, shape):
-    step, state = checkpoints.restore(saved[shape], abstract(8))
+    step, state, _ = checkpoints.restore(saved[shape], abstract(8))
     assert step == 2 and same(state, 8, 2)
     assert all(leaf.devices() == {jax.devices()[0]} for leaf in state.values())
 
@@ -120,7 +120,7 @@ def test_many_devices_to_one(saved, shape):
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2)])
 def test_one_device_or_others_to_many(saved, saved_on, shape):
     wanted = abstract(8, mesh_of(shape), "member")
-    step, state = checkpoints.restore(saved[saved_on], wanted)
+    step, state, _ = checkpoints.restore(saved[saved_on], wanted)
     assert step == 2 and same(state, 8, 2)
     assert all(state[name].sharding == wanted[name].sharding for name in wanted)
 
@@ -129,7 +129,7 @@ def test_one_device_or_others_to_many(saved, saved_on, shape):
 def test_a_flipped_bit_is_found_on_many_devices(saved, shape, tmp_path, caplog):
     folder = shutil.copytree(saved[shape], tmp_path / "checkpoints")
     flip_a_bit(largest_file(folder / "2"))
-    step, state = checkpoints.restore(folder, abstract(8, mesh_of(shape), "member"))
+    step, state, _ = checkpoints.restore(folder, abstract(8, mesh_of(shape), "member"))
     assert step == 1 and same(state, 8, 1)
     assert f"{folder}/2 cannot be read" in caplog.text
 
@@ -153,7 +153,7 @@ def test_one_changed_value_of_one_member_is_found_on_the_device_that_holds_it(
 
 def test_a_digest_that_stands_for_elsewhere_is_not_taken_for_any_value(saved, tmp_path):
     folder = shutil.copytree(saved[8, 1], tmp_path / "checkpoints")
-    path = next((folder / "2" / "digests").rglob("metadata"))
+    path = next((folder / "2" / "about").rglob("metadata"))
     text = path.read_text()
     path.write_text(text.replace(recorded(folder, 2)["['w']"][3], checkpoints.ELSEWHERE))
     assert path.read_text() != text
@@ -219,7 +219,7 @@ def main(folder: Path, port: str, index: int) -> None:
 
     def restore(name, members=MEMBERS, set_aside=False):
         mesh = devices.make_mesh(members, 4)
-        step, state = checkpoints.restore(
+        step, state, _ = checkpoints.restore(
             folder / name, abstract(members, mesh, *AXES[members]), set_aside
         )
         return [step, same(state, members, step)]
@@ -277,7 +277,7 @@ def test_two_processes_to_one_and_to_two(two, name, members, step):
     assert [f[name] for f in found] == [[step, True]] * 2
     assert recorded(folder / name, step) == checkpoints.digests(values(members, step))
     for wanted in (abstract(members), abstract(members, mesh_of((members, 2)), "member")):
-        last, state = checkpoints.restore(folder / name, wanted)
+        last, state, _ = checkpoints.restore(folder / name, wanted)
         assert last == step and same(state, members, step)
 
 

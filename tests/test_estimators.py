@@ -19,6 +19,7 @@ from vae_jax.metrics.annealing import Trace
 from vae_jax.results import finish
 from vae_jax.rng import of_split, roots
 from vae_jax.training.signals import Interrupted
+from vae_jax.workdir import files
 
 ALL = tuple(estimators.ESTIMATORS)
 
@@ -502,10 +503,10 @@ def test_a_run_from_before_a_field_of_eval_came_is_read(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "old")
     stored = json.loads((tmp_path / "old" / "config.json").read_text())
     del stored["config"]["eval"]["ais_chains"]
-    (tmp_path / "old" / "config.json").write_text(json.dumps(stored))
+    files.write_json(tmp_path / "old" / "config.json", stored)
     assert api.load(tmp_path / "old").config.eval.ais_chains == 16
     del stored["config"]["network"]["hidden"]
-    (tmp_path / "old" / "config.json").write_text(json.dumps(stored))
+    files.write_json(tmp_path / "old" / "config.json", stored)
     with pytest.raises(UserError, match=r"lacks the field 'network\.hidden'"):
         api.load(tmp_path / "old")
 

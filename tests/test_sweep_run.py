@@ -481,7 +481,7 @@ def test_a_sweep_begun_on_some_devices_goes_on_on_others(
             else:
                 state = loop.fit(many, images, tmp_path, stop)
     assert isinstance(state, TrainState)
-    (step, saved), (_, expected) = (loop.restore(many, path) for path in (tmp_path, straight))
+    (step, saved, _), (_, expected, _) = (loop.restore(many, path) for path in (tmp_path, straight))
     assert step == 20
     for a, b, c in zip(*(jax.tree.leaves(s.params) for s in (state, saved, expected)), strict=True):
         np.testing.assert_array_equal(np.asarray(a), b)

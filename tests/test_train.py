@@ -27,7 +27,7 @@ def leaves(workdir):
     record = json.loads((workdir / "config.json").read_text())
     x_mean = np.zeros(record["dataset"]["example_shape"])
     program = make_program(read_config(record), x_mean, record["dataset"]["num_train"])
-    step, state = checkpoints.restore(workdir / "checkpoints", program.abstract_state())
+    step, state, _ = checkpoints.restore(workdir / "checkpoints", program.abstract_state())
     return step, jax.tree.leaves(state)
 
 

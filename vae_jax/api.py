@@ -35,7 +35,7 @@ from vae_jax.training.program import (
 from vae_jax.training.signals import catch_signals
 from vae_jax.training.suitability import check_data
 from vae_jax.types import TrainState
-from vae_jax.workdir import checkpoints, files, record
+from vae_jax.workdir import checkpoints, files, owner, record
 
 
 @devices.float32_products()
@@ -68,9 +68,7 @@ def train(
     workdir, catalogue = Path(workdir), catalogue_of(tuple(parts))
     programs, dataset, now = _prepare(config, workdir, catalogue, dataset, asked)
     stored, results = record.read_record(workdir), files.read_json(workdir / "results.json")
-    reached = results and results["step"] >= max(program.total_steps for program in programs)
-    ended = results and (reached or all(map(has_ended, results["members"])))
-    if stored and results and results["complete"] and ended:
+    if stored and results and _is_whole(programs, workdir, results):
         record.check_same_run(workdir, stored, now, catalogue)
         logging.warning(
             "%s is complete; to evaluate it with other settings, use --mode=evaluate", workdir
@@ -80,10 +78,11 @@ def train(
         return load(workdir, parts=parts)
     params, init_from = _initial_params(programs, workdir, catalogue)
     processes.wait_for_all("read")  # nobody writes before everybody has read
-    now = record.open_workdir(workdir, now | {"init_from": init_from}, catalogue)
-    if results:  # of a shorter training, which goes on
-        files.write_json(workdir / "results.json", results | {"complete": False})
-    with catch_signals() as stop:
+    with owner.owning(workdir), catch_signals() as stop:
+        now = record.open_workdir(workdir, now | {"init_from": init_from}, catalogue)
+        results = files.read_json(workdir / "results.json")
+        if results:  # of a shorter training, which goes on
+            files.write_json(workdir / "results.json", results | {"complete": False})
         outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=True)
         for program in programs:
             state = fit(program, dataset, workdir, stop, params, on_row)
@@ -117,8 +116,8 @@ def evaluate(
     record.check_same_run(workdir, stored, now, catalogue)
     for program in programs:
         _check_saved(program, workdir)
-    now = record.open_workdir(workdir, now, catalogue)
-    with catch_signals() as stop:
+    with owner.owning(workdir), catch_signals() as stop:
+        now = record.open_workdir(workdir, now, catalogue)
         # Whoever asks for estimates asks for more, not for the numbers there are once again.
         more = bool(config.eval.estimators)
         outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=more)
@@ -210,6 +209,7 @@ def _prepare(
     config: ConfigDict, workdir: Path, catalogue: Catalogue, dataset: Dataset | None, asked: tuple
 ) -> tuple[list[Program], Dataset, dict]:
     """Checks everything that can be checked before work begins."""
+    owner.check_free(workdir)
     stored = record.read_record(workdir)
     own_dataset = ["dataset"] if dataset is not None else []
     if stored and "dataset" in stored["own"] and dataset is None:
@@ -285,13 +285,27 @@ def _restored(program: Program, workdir: Path, mesh=None) -> tuple[int, TrainSta
     if found is None:
         part = f" of {program.name}" if program.name else ""
         raise UserError(f"{workdir} has no checkpoint{part} yet; train first")
-    return found
+    return found.step, found.state
 
 
 def _check_saved(program: Program, workdir: Path) -> None:
     if not checkpoints.steps(checkpoint_folder(program, workdir)):
         part = f" of {program.name}" if program.name else ""
         raise UserError(f"{workdir} has no checkpoint{part} yet; train first")
+
+
+def _is_whole(programs: list[Program], workdir: Path, results: dict) -> bool:
+    """Whether a run has nothing left to do: it is complete, and so are the files that it made."""
+    reached = results["step"] >= max(program.total_steps for program in programs)
+    if not results["complete"] or not (reached or all(map(has_ended, results["members"]))):
+        return False
+    broken = files.changed(workdir, results["files"])
+    if not broken:
+        return True
+    saved = all(checkpoints.steps(checkpoint_folder(program, workdir)) for program in programs)
+    then = "made again" if saved else "and there is no checkpoint to make that from"
+    logging.warning("%s: %s missing or changed: %s", workdir, ", ".join(broken), then)
+    return not saved
 
 
 def _initial_params(programs: list[Program], workdir: Path, catalogue: Catalogue):

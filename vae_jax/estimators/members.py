@@ -17,7 +17,7 @@ from vae_jax.parallel import processes
 from vae_jax.parallel.processes import say
 from vae_jax.run import Run
 from vae_jax.training.evaluation import never_stops
-from vae_jax.workdir import ranking
+from vae_jax.workdir import files, ranking
 
 ABOUT = ("member", "step", "params")  # what must agree for an older estimate to be kept
 
@@ -131,7 +131,8 @@ def _draw_members(
 
 def _draw_or_remove(path: Path, draw: Callable[..., None], numbers, *args) -> None:
     if numbers:
-        draw(path, numbers, *args)
+        with files.replacement(path) as temporary:
+            draw(temporary, numbers, *args)
     else:
         path.unlink(missing_ok=True)
 

@@ -1,5 +1,9 @@
 """What all plots share: figures, their titles, the colours."""
 
+from pathlib import Path
+
+from vae_jax.workdir import files
+
 TRAIN, VALID = "#1f77b4", "#e8710a"
 INACTIVE = "#c3c7cc"  # latent units that hold nothing
 HIGHLIGHT = "#d6006e"  # the best member of a sweep, an outlined example
@@ -27,6 +31,12 @@ def head(figure, title: str) -> None:
     figure.text(y=1 - (0.07 + line) / height, s="\n".join(rest), color=DIM, **at)
     top = (0.14 + line * (1 + len(rest))) / height
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - top))
+
+
+def save(figure, path: Path, **how) -> None:
+    """Writes the PNG file, whole or not at all."""
+    with files.replacement(path) as temporary:
+        figure.savefig(temporary, **how)
 
 
 def open_frame(axis) -> None:

@@ -51,7 +51,7 @@ def draw(
         axis.legend(markerscale=scale, title="label", **style)
     base.open_frame(axis)
     base.head(figure, title)
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _groups(labels: np.ndarray | None, label_names: tuple[str, ...]) -> Groups:

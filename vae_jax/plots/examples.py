@@ -97,7 +97,7 @@ def draw(path: Path, x: np.ndarray, title: str, style: Style, layout: Layout | N
         axis.add_patch(Rectangle(corner, grid.width, grid.height, **frame))
     _label_rows(axis, grid, layout)
     _label_columns(axis, grid, layout)
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _grid(rows: int, columns: int, style: Style, layout: Layout) -> _Grid:

@@ -41,7 +41,7 @@ def draw(path: Path, members: list[dict], title: str) -> None:
     note = f"{mark}: {sweep.best_in_words(members)}; {pivot.averaged(members, tables[1])}"
     note += "; ×: diverged, left out" if tables[0].diverged.any() else ""
     figure.suptitle(f"{title}\n" + textwrap.fill(note, int(2 * width * 13)), fontsize=9.5)
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _panel_size(table: pivot.Cells) -> tuple[float, float]:

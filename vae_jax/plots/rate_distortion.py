@@ -70,7 +70,7 @@ def draw(path: Path, members: list[dict], title: str) -> None:
     style = {"fontsize": 8, "frameon": False, "labelspacing": 0.7}
     figure.legend(handles=handles, loc="outside right upper", **style)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _groups(members: list[dict]) -> Groups:

@@ -38,7 +38,7 @@ def draw(path: Path, unit_rate: np.ndarray, activity: np.ndarray | None, title: 
     axis.set_axisbelow(True)
     base.open_frame(axis)
     base.head(figure, title)
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _active_and_inactive(axis, rate: np.ndarray, active: np.ndarray, all_active) -> None:

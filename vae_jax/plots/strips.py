@@ -40,7 +40,7 @@ def draw(path: Path, members: list[dict], samples: np.ndarray, title: str, style
     for axis in axes.T.flat[len(members) :]:
         axis.remove()
     figure.suptitle(title, fontsize=9.5)
-    figure.savefig(path, bbox_inches="tight")  # rows may have moved to keep pixels square
+    base.save(figure, path, bbox_inches="tight")  # rows may have moved to keep pixels square
 
 
 def _label(member: dict, best: int | None) -> str:

@@ -42,7 +42,7 @@ def draw(path: Path, rows: list[dict], title: str) -> None:
         base.open_frame(axis)
         axis.legend(fontsize=8, frameon=False)
     base.head(figure, title)
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _points(rows: list[dict], name: str, split: str) -> list[tuple[float, float]]:

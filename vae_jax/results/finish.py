@@ -31,6 +31,8 @@ from vae_jax.types import Params, TrainState
 from vae_jax.workdir import files, ranking, record, rows
 
 NUM_IN_STRIP = 16  # samples in a row of strips.png
+# What is made after training, of which results.json keeps digests.
+MADE = ("*.png", "members/*/*.png", "sweep.csv", "report.html", "examples.npz", "fitted_prior.npz")
 
 
 class Outcome:
@@ -91,7 +93,7 @@ class Outcome:
             if member == best or evaluation.all_members:
                 self.params[member] = devices.fetch(population.member(params, i))
         if self.resume and not stored:
-            self._write(complete=False)
+            self._write(self._results(complete=False))
 
     def _conditions(self) -> dict | None:
         """Those of the first test examples, one for each sample of a strip."""
@@ -136,11 +138,12 @@ class Outcome:
     def _members(self) -> list[dict]:
         return [self.entries[i] for i in sorted(self.entries)]
 
-    def _write(self, complete: bool) -> dict:
+    def _results(self, complete: bool) -> dict:
+        """What results.json is to hold."""
         members, timing = self._members(), rows.read_rows(self.workdir / "timing.jsonl")
         best = ranking.best(members)
         longest = max(members, key=lambda member: member["step"])
-        results = {
+        return {
             "dataset": self.description,
             "step": longest["step"],
             "epoch": longest["epoch"],
@@ -155,11 +158,14 @@ class Outcome:
             "members": members,
             "evaluation": self.estimates,
         }
+
+    def _write(self, results: dict) -> None:
+        """Writes what the numbers come from, then results.json, which says what there is."""
         files.write_arrays(self.workdir / "examples.npz", self.examples)
         if self.fitted:
             files.write_arrays(self.workdir / "fitted_prior.npz", self.fitted)
+        results = results | {"files": files.digests(self.workdir, *MADE)}
         files.write_json(self.workdir / "results.json", results)
-        return results
 
     def finish(self, own: list[str]) -> None:
         """Tables, pictures, results.json as complete as the training is, and the summary.
@@ -173,7 +179,7 @@ class Outcome:
         }
         done, best = self._is_done(), ranking.best(members)
         if best is None:
-            self._write(complete=done)
+            self._write(self._results(complete=done))
             raise_diverged(members, self.workdir)
         if not own:
             alone = self._alone(best)
@@ -189,9 +195,10 @@ class Outcome:
             if evaluation.tensorboard:
                 steps = {member["member"]: member["step"] for member in members}
                 tensorboard.write_pictures(self.workdir, self.programs, steps)
-        results = self._write(complete=done)
+        results = self._results(complete=done)
         if processes.is_main():
-            page.write(self.workdir, catalogue)
+            page.write(self.workdir, catalogue, results)
+        self._write(results)  # "complete" comes last
         print_summary(results, self.workdir, catalogue)
         processes.wait_for_all("finished")  # nobody reads before everything is written
         raise_violations(self.estimates, estimators)

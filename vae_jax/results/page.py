@@ -72,16 +72,18 @@ RANKED = ("elbo", "distortion", "rate", "mse", "active_units")
 NATS = ("nll", "distortion", "rate")  # of KEY
 
 
-def write(workdir: Path, catalogue: Catalogue) -> Path:
+def write(workdir: Path, catalogue: Catalogue, results: dict | None = None) -> Path:
     """Writes report.html and returns its path; the same files give the same page.
 
     Args:
       catalogue: with the parts of one's own that the run was trained with.
+      results: what results.json is about to hold; by default what it holds.
 
     Raises:
       UserError: `workdir` holds no results yet.
     """
-    stored, results = record.read_record(workdir), files.read_json(workdir / "results.json")
+    stored = record.read_record(workdir)
+    results = results or files.read_json(workdir / "results.json")
     if stored is None or results is None:
         raise UserError(
             f"{workdir} has no results to report on yet; train first, or correct --workdir"
@@ -340,6 +342,8 @@ def _figures(folder: Path, captions_of: dict[str, str]) -> list[tuple]:
 def _figure(path: Path, caption: str) -> tuple:
     _, bold, rest = caption.split("**")
     png = path.read_bytes()
+    if not (png.startswith(b"\x89PNG") and b"IEND" in png[-12:]):
+        raise UserError(f"{path} is damaged: --mode=evaluate draws it anew")
     width, height = _shown_size(png)
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     alt = f"{bold.rstrip('.')} ({path.name})"
@@ -374,6 +378,7 @@ def _reproduce(stored: dict, results: dict, catalogue: Catalogue) -> list[tuple]
     parts.append(tag("p", f"{versions}; {where}; {data}.", class_="dim"))
     if len(results["members"]) > 1:
         results = results | {"members": list(map(_without_units, results["members"]))}
+    results = {name: value for name, value in results.items() if name != "files"}
     for name, value in (("config.json", stored["config"]), ("results.json", results)):
         content = tag("pre", files.pretty(value))
         parts.append(tag("details", tag("summary", name), content))

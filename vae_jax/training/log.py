@@ -50,8 +50,12 @@ class Log:
         self.pending: _Chunk | None = None
         self.diverged_at = self.stopped_at = np.full(len(program.members), -1)
 
+        self.num_rows = 0  # of this program in metrics.jsonl
+
         def keep_metrics(row: dict) -> bool:
-            return row["member"] not in program.members or row["step"] <= start
+            mine = row["member"] in program.members
+            self.num_rows += mine and row["step"] <= start
+            return not mine or row["step"] <= start
 
         def keep_timing(row: dict) -> bool:
             return row.get("part", "") != program.name or row["step"] <= start
@@ -86,6 +90,16 @@ class Log:
             self._write(before)
         self._flush(durable=True)
 
+    def check_rows(self, num_saved: int) -> None:
+        """Says so if metrics.jsonl has lost some of the rows that it had at the checkpoint."""
+        if processes.is_main() and self.num_rows < num_saved:
+            logging.warning(
+                "%s has %d of the %d rows up to the checkpoint: the others are lost",
+                self.metrics.path,
+                self.num_rows,
+                num_saved,
+            )
+
     def nobody_runs(self) -> bool:
         """Whether every member has diverged or been stopped, as far as has been written."""
         return bool(np.all((self.diverged_at >= 0) | (self.stopped_at >= 0)))
@@ -96,6 +110,7 @@ class Log:
         member = self.program.members[i]
         row = {"step": step, "epoch": epoch, "split": split, "member": member} | values
         self.metrics.write(row)
+        self.num_rows += 1
         if self.events:
             self.events.write(row)
         if self.on_row and processes.is_main():

@@ -19,7 +19,7 @@ from vae_jax.training.program import Program, device_memory
 from vae_jax.training.signals import Interrupted, catch_signals
 from vae_jax.training.step import averaged
 from vae_jax.types import TrainState
-from vae_jax.workdir import checkpoints
+from vae_jax.workdir import checkpoints, record
 
 
 def make_train_chunk(program: Program, mesh) -> Callable:
@@ -89,8 +89,11 @@ def fit(
     resident = is_resident(config, dataset)
     hypers = devices.place(mesh, program.hypers, "member")
     restored = restore(program, workdir, mesh, set_aside=True)
-    start, state = restored or (0, initial_state(program, mesh, params))
+    start, state = restored[:2] if restored else (0, initial_state(program, mesh, params))
     log = Log(workdir, program, start, on_row)
+    folder = checkpoint_folder(program, workdir)
+    if restored:
+        log.check_rows(restored.about["rows"])
     bounds = chunk_bounds(start, program.total_steps, program.steps_per_call)
     log.diverged_at, log.stopped_at = (
         devices.fetch(at)[: len(program.members)] for at in (state.diverged_at, state.stopped_at)
@@ -105,7 +108,8 @@ def fit(
     store = devices.place(mesh, stream.store(dataset.train)) if resident else None
     batches = _batches(program, dataset, bounds, resident)
     axes = (None, "data") if config.sweep.shared_data else (None, "member", "data")
-    with checkpoints.Writer(checkpoint_folder(program, workdir), config.checkpoint.keep) as writer:
+    about_run = record.read_record(workdir)
+    with checkpoints.Writer(folder, config.checkpoint.keep, about_run) as writer:
         for (begin, end), (rows, index) in zip(bounds, batches, strict=True):
             rows = store if resident else devices.place(mesh, rows)
             index = devices.place(mesh, index, *axes)
@@ -121,7 +125,7 @@ def fit(
             signum = stop.arrived()
             if last or signum or is_due(begin, end, saving):
                 log.flush()
-                writer.save(end, state)
+                writer.save(end, state, log.num_rows)
             if signum:
                 raise Interrupted(signum)
             if last:
@@ -155,16 +159,22 @@ def checkpoint_folder(program: Program, workdir: Path) -> Path:
 
 def restore(
     program: Program, workdir: Path, mesh=None, set_aside: bool = False
-) -> tuple[int, TrainState] | None:
-    """(step, state) of the newest undamaged checkpoint; None where there is none.
+) -> checkpoints.Saved | None:
+    """The newest undamaged checkpoint; None where there is none.
 
     Args:
       mesh: where the state is to lie; None: whole, on the first device.
+
+    Raises:
+      UserError: none can be read, or it is of another run than config.json says.
     """
-    abstract = program.abstract_state()
+    abstract, folder = program.abstract_state(), checkpoint_folder(program, workdir)
     if mesh is not None:
         abstract = devices.abstract(mesh, abstract, "member")
-    return checkpoints.restore(checkpoint_folder(program, workdir), abstract, set_aside)
+    found = checkpoints.restore(folder, abstract, set_aside)
+    if found is not None:
+        record.check_saved(workdir, found.about["record"])
+    return found
 
 
 def _what(program: Program) -> str:

@@ -6,7 +6,8 @@ beside the state and compared on load: one for each member, which is the leading
 A process can then verify the members it holds, however many these are, and a state may be restored
 onto other devices and processes than it was saved from.
 
-Whether a run's settings are those of the files is decided before, by `record.check_same_run`.
+A checkpoint also holds the record of its run, as config.json does, and the number of rows that
+metrics.jsonl had: so a checkpoint is never taken for that of another run, and lost rows are seen.
 
 With several processes (`jax.distributed`) all of them make the same calls, on one shared folder.
 """
@@ -15,10 +16,11 @@ import contextlib
 import errno
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from vae_jax.errors import UserError
 from vae_jax.parallel import processes
+from vae_jax.workdir import files
 
 ELSEWHERE = "0" * 32  # in place of the digest of a member that only other processes hold
 
@@ -90,19 +93,19 @@ def steps(folder: Path) -> list[int]:
 class Writer:
     """Saves in the background; a context manager, whose end waits for the last save."""
 
-    def __init__(self, folder: Path, keep: int):
-        """`keep`: how many of the newest checkpoints stay."""
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, keep: int, record: dict | None = None):
+        """`keep`: how many of the newest checkpoints stay; `record`: of the run."""
+        self.folder, self.record = Path(folder), record or {}
         policy = checkpoint_managers.LatestN(keep)
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True)
         with _disk_errors(self.folder):
             self.manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
         self.copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
-    def save(self, step: int, state) -> None:
+    def save(self, step: int, state, num_rows: int = 0) -> None:
         """Starts to save a copy of `state`, which may be donated right after.
 
-        Does nothing where `step` has been saved.
+        Does nothing where `step` has been saved. `num_rows`: of metrics.jsonl up to this step.
 
         Raises:
           UserError: the disk is full or not writable.
@@ -111,9 +114,10 @@ class Writer:
         if processes.largest(int(step in steps(self.folder))):
             return
         state = self.copy(state)
+        about = {"record": self.record, "rows": num_rows, "leaves": _gather(digests(state))}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            digests=ocp.args.JsonSave(_gather(digests(state))),
+            about=ocp.args.JsonSave(files.with_digest(about)),
         )
         with _disk_errors(self.folder):
             self.manager.save(step, args=items)
@@ -150,8 +154,16 @@ def _is_full_disk(error: Exception) -> bool:
     return any(sign in str(error) for sign in signs)
 
 
-def restore(folder: Path, abstract, set_aside: bool = False) -> tuple[int, Any] | None:
-    """(step, state) of the newest checkpoint that can be read, or None where none was ever saved.
+class Saved(NamedTuple):
+    """A checkpoint that has been read."""
+
+    step: int
+    state: Any
+    about: dict  # "record" of the run; "rows" that metrics.jsonl had of its program; "leaves"
+
+
+def restore(folder: Path, abstract, set_aside: bool = False) -> Saved | None:
+    """The newest checkpoint that can be read, or None where none was ever saved.
 
     One that cannot is named in a warning and the one before is used, by all processes even if only
     one of them found what is wrong.
@@ -171,11 +183,14 @@ def restore(folder: Path, abstract, set_aside: bool = False) -> tuple[int, Any] 
         step = _newest(folder, damaged)
         if step is None:
             break
-        state, problem = _try_load(folder / str(step), abstract)
-        if not processes.largest(int(bool(problem))):
+        found, problem = _try(_load, folder / str(step), abstract)
+        if not processes.largest(int(found is None)):
+            assert found is not None
             if set_aside:
                 _set_aside(folder, damaged)
-            return step, state
+            return Saved(step, *found)
+        if not set_aside and processes.largest(int(_vanishes(folder / str(step)))):
+            continue  # the run that it is of goes on, and has newer ones
         if processes.is_main():
             logging.warning(
                 "checkpoint %s cannot be read (%s); using the one before",
@@ -200,10 +215,29 @@ def _newest(folder: Path, damaged: list[int]) -> int | None:
     return None if step < 0 else step
 
 
-def _try_load(path: Path, abstract):
-    """(the state in `path`, "") or (None, what is wrong with it, in one line)."""
+def saved_record(folder: Path) -> dict | None:
+    """The record in the newest checkpoint in `folder`, or in its sub-folders, that can be read."""
+    folders = [folder, *folder.glob("part*")]
+    for step, place in sorted(((s, f) for f in folders for s in steps(f)), reverse=True):
+        about, _ = _try(_about, place / str(step))
+        if about is not None:
+            return about["record"]
+    return None
+
+
+def _vanishes(path: Path) -> bool:
+    """Whether what could not be read is gone within a second: its run was just removing it."""
+    for _ in range(10):
+        if not path.exists():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _try(read, path: Path, *args):
+    """(what `read` gives of `path`, "") or (None, what is wrong with it, in one line)."""
     try:
-        return _load(path, abstract), ""
+        return read(path, *args), ""
     except Exception as error:  # orbax raises many kinds for a damaged file
         text = str(error).strip() or type(error).__name__
         return None, text.splitlines()[0][:200]
@@ -217,8 +251,9 @@ def _set_aside(folder: Path, damaged: list[int]) -> None:
     processes.wait_for_all("damaged checkpoints are set aside")
 
 
-def _load(path: Path, abstract):
-    """The state in `path`, or the part of it that `abstract` places on this process's devices.
+def _load(path: Path, abstract) -> tuple[Any, dict]:
+    """The state in `path`, or the part of it that `abstract` places on this process's devices; and
+    what is saved beside it.
 
     No process waits for another here: if one fails, the others still reach the point where all
     agree.
@@ -231,17 +266,30 @@ def _load(path: Path, abstract):
     def placed(leaf) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
 
-    items = ocp.args.Composite(
-        state=ocp.args.StandardRestore(jax.tree.map(placed, abstract)),
-        digests=ocp.args.JsonRestore(),
-    )
+    about = _about(path)
+    state = _read(path, state=ocp.args.StandardRestore(jax.tree.map(placed, abstract)))
+    _verify(digests(state), about["leaves"])
+    return state, about
+
+
+def _about(path: Path) -> dict:
+    """What is saved beside a state: see `Saved`.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    return files.without_digest(_read(path, about=ocp.args.JsonRestore()))
+
+
+def _read(path: Path, **items):
+    """The one item of a checkpoint."""
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
     handler = ocp.CompositeCheckpointHandler()
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-        restored = checkpointer.restore(path.absolute(), items)
-    _verify(digests(restored["state"]), restored["digests"])
-    return restored["state"]
+        return next(
+            iter(checkpointer.restore(path.absolute(), ocp.args.Composite(**items)).values())
+        )
 
 
 def _verify(found: dict[str, list[str]], saved: dict[str, list[str]]) -> None:

@@ -4,6 +4,7 @@ With several processes only process 0 writes.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -17,6 +18,8 @@ import numpy as np
 
 from vae_jax.errors import UserError
 from vae_jax.parallel import processes
+
+TEMPORARY = ".tmp-"  # what names of unfinished files begin with
 
 
 @contextlib.contextmanager
@@ -32,49 +35,102 @@ def clear_errors(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes | bytearray) -> None:
     if processes.is_main():
-        with _replacement(path) as temporary:
+        with replacement(path) as temporary:
             temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
     if processes.is_main():
-        with _replacement(path) as temporary:
+        with replacement(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value) -> None:
-    write_text(path, pretty(value) + "\n")
+def write_json(path: Path, value: dict) -> None:
+    """Writes a dict, with a digest of it, by which `read_json` finds damage."""
+    write_text(path, pretty(with_digest(value)) + "\n")
+
+
+def with_digest(value: dict) -> dict:
+    """`value` as JSON holds it, and under "digest" a digest of that."""
+    value = json.loads(json.dumps(finite(value)))
+    value.pop("digest", None)  # of an earlier state
+    return value | {"digest": _digest(value)}
+
+
+def without_digest(value) -> dict:
+    """What `with_digest` was given.
+
+    Raises:
+      ValueError: it is not that any more.
+    """
+    if not isinstance(value, dict) or "digest" not in value:
+        raise ValueError("it is not a run's, or has lost its digest")
+    rest = {name: item for name, item in value.items() if name != "digest"}
+    if value["digest"] != _digest(rest):
+        raise ValueError("it was changed after it was written")
+    return rest
+
+
+def _digest(value: dict) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def write_arrays(path: Path, arrays: dict) -> None:
     """Writes an .npz file of {name: array}."""
     if processes.is_main():
-        with _replacement(path) as temporary, temporary.open("wb") as file:
+        with replacement(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
 
 @contextlib.contextmanager
-def _replacement(path: Path) -> Iterator[Path]:
+def replacement(path: Path) -> Iterator[Path]:
     """A temporary path, which replaces `path` at the end: an interruption leaves no half file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     with clear_errors(path):
-        yield temporary
-        temporary.replace(path)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def read_json(path: Path):
-    """The value, or None where there is no such file.
+def remove_temporary(workdir: Path) -> None:
+    """Removes what writers that were killed have left in a workdir, and in its members' folders."""
+    for pattern in (f"{TEMPORARY}*", f"members/*/{TEMPORARY}*"):
+        for path in workdir.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def digests(folder: Path, *patterns: str) -> dict[str, str]:
+    """{name: digest} of the files in `folder` that match."""
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    return {path.relative_to(folder).as_posix(): _digest_of_file(path) for path in paths}
+
+
+def changed(folder: Path, known: dict[str, str]) -> list[str]:
+    """Which of the files of `digests` are missing, or not what they were."""
+    now = digests(folder, *known)
+    return [name for name, digest in known.items() if now.get(name) != digest]
+
+
+def _digest_of_file(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def read_json(path: Path) -> dict | None:
+    """What `write_json` has written, or None where there is no such file.
 
     Raises:
-      UserError: the file is not JSON.
+      UserError: it is damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return without_digest(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}); restore it or use another --workdir"
+            f"{path} cannot be read ({error}): restore it, or use another --workdir"
         ) from error
 
 

@@ -18,7 +18,7 @@ from vae_jax.data import Dataset
 from vae_jax.data.kinds import Scaling
 from vae_jax.errors import UserError
 from vae_jax.parallel import devices
-from vae_jax.workdir import files
+from vae_jax.workdir import checkpoints, files
 
 # Fields that may differ when a run goes on: none of them changes the trajectory. Where the data
 # comes from may differ too, as long as it is the same data.
@@ -162,19 +162,12 @@ def _cpu_threads() -> int | None:
 
 
 def open_workdir(workdir: Path, record: dict, catalogue: Catalogue) -> dict:
-    """Makes the workdir, or checks that it holds this run; returns the record it then holds.
+    """Writes the record of a run, or checks that the workdir holds this run; returns the record it
+    then holds.
 
     Raises:
-      UserError: it is not writable, or it holds a different run; the fields that differ are named.
+      UserError: it holds a different run; the fields that differ are named.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / ".writable").touch()
-        (workdir / ".writable").unlink(missing_ok=True)  # several processes may do this at once
-    except OSError as error:
-        raise UserError(
-            f"workdir {workdir} is not writable ({error.strerror}); choose another --workdir"
-        ) from error
     before = read_record(workdir)
     if before is not None:
         check_same_run(workdir, before, record, catalogue)
@@ -184,17 +177,19 @@ def open_workdir(workdir: Path, record: dict, catalogue: Catalogue) -> dict:
 
 
 def read_record(workdir: Path) -> dict | None:
-    """The record in `workdir`, None where it holds none.
+    """The record in `workdir`, None where it holds no run.
+
+    Where config.json is missing, it is the one that the checkpoints hold.
 
     Raises:
-      UserError: its config.json is not that of a run.
+      UserError: its config.json is damaged, or not that of a run.
     """
     path = workdir / "config.json"
     stored = files.read_json(path)
     if stored is None:
-        return None
-    if not isinstance(stored, dict) or not {"config", "dataset", "own"} <= stored.keys():
-        raise UserError(f"{path} is not a run's: choose another --workdir")
+        stored = checkpoints.saved_record(workdir / "checkpoints")
+        if stored is not None:
+            logging.warning("%s is missing; what the checkpoints say of their run is used", path)
     return stored
 
 
@@ -219,10 +214,7 @@ def check_same_run(workdir: Path, before: dict, now: dict, catalogue: Catalogue)
     """
     _, config = catalogue.recorded(read_config(before, catalogue))
     old, new = (settings.flatten(ConfigDict(given)) for given in (config, now["config"]))
-    differ = _config_differences(old, new)
-    differ += _dataset_differences(before["dataset"], now["dataset"])
-    differ += [f"{name} of your own is missing" for name in before["own"] if name not in now["own"]]
-    differ += [f"{name} of your own is new" for name in now["own"] if name not in before["own"]]
+    differ = differences(before | {"config": old}, now | {"config": new})
     if differ:
         hint = ""
         if all(text.startswith("train.schedule_epochs") for text in differ):
@@ -232,6 +224,36 @@ def check_same_run(workdir: Path, before: dict, now: dict, catalogue: Catalogue)
             f"{workdir} holds a different run: {'; '.join(differ)}{hint}; choose another --workdir"
         )
     _warn_of_changes(before, now)
+
+
+def check_saved(workdir: Path, saved: dict) -> None:
+    """Checks that a checkpoint in `workdir`, with the record `saved`, is of its run.
+
+    Raises:
+      UserError: it is not; what differs is named.
+    """
+    stored = read_record(workdir)
+    if stored is None or not saved:
+        return
+    old, new = (
+        given | {"config": settings.flatten(ConfigDict(given["config"]))}
+        for given in (saved, stored)
+    )
+    differ = differences(old, new)
+    if differ:
+        raise UserError(
+            f"the checkpoints in {workdir} are of another run than its config.json: "
+            f"{'; '.join(differ)}; restore that file, or remove it: the checkpoints know their run"
+        )
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """What differs between the runs of two records with flat configs, in words."""
+    differ = _config_differences(before["config"], now["config"])
+    differ += _dataset_differences(before["dataset"], now["dataset"])
+    differ += [f"{name} of your own is missing" for name in before["own"] if name not in now["own"]]
+    differ += [f"{name} of your own is new" for name in now["own"] if name not in before["own"]]
+    return differ
 
 
 def _config_differences(old: dict, new: dict) -> list[str]:

@@ -4,10 +4,17 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vae_jax.errors import UserError
 from vae_jax.parallel import processes
-from vae_jax.workdir.files import clear_errors, finite
+from vae_jax.workdir.files import clear_errors, finite, write_text
+
+NUMBER = int | float
+KEYS = {  # what every row has, and of which type
+    "metrics.jsonl": {"step": int, "epoch": NUMBER, "split": str, "member": int},
+    "timing.jsonl": {"step": int, "wall_time_s": NUMBER, "examples_per_s": NUMBER},
+}
 
 
 class Rows:
@@ -20,10 +27,7 @@ class Rows:
         if not processes.is_main():
             return
         kept = [line for line, row in _parse(path) if keep(row)]
-        temporary = path.with_name(f".{path.name}.tmp")
-        with clear_errors(path):
-            temporary.write_text("".join(kept))
-            temporary.replace(path)
+        write_text(path, "".join(kept))
 
     def write(self, row: dict) -> None:
         """Adds a row, which is in the file after the next `flush`."""
@@ -63,12 +67,20 @@ def _parse(path: Path) -> Iterator[tuple[str, dict]]:
     """
     if not path.exists():
         return
-    for number, line in enumerate(path.read_text().splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
             return
         try:
-            yield line, json.loads(line)
-        except ValueError as error:
+            yield line.decode(), _checked(json.loads(line.decode()), KEYS.get(path.name, {}))
+        except (ValueError, TypeError) as error:
             raise UserError(
                 f"{path} is damaged at line {number}: restore it, or delete that line"
             ) from error
+
+
+def _checked(row, keys: dict[str, Any]) -> dict:
+    """`row`, if it has these keys with values of these types."""
+    for name, kind in keys.items():
+        if not isinstance(row, dict) or not isinstance(row.get(name), kind):
+            raise ValueError(f"{name} is not {kind}")
+    return row
