@@ -1,13 +1,14 @@
 """Damage is found, named, and survived."""
 
 import shutil
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax.errors import UserError
+from vae_jax.errors import SaveError, UserError
 from vae_jax.types import Best, TrainState
 from vae_jax.workdir import checkpoints
 
@@ -172,6 +173,18 @@ def test_a_save_that_fails_in_the_background_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(writer.manager, "close", lambda: (_ for _ in ()).throw(error))
     with pytest.raises(UserError, match="disk full"), writer:
         writer.save(1, state(1.0))
+
+
+def test_whatever_fails_in_a_save_is_one_line(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(SaveError, match=r"cannot save to .*checkpoints \(.*File exists"):
+        checkpoints.Writer(tmp_path / "checkpoints", keep=2)
+    error = ValueError("OUT_OF_RANGE: File too large\nand 130 more lines")
+    writer = checkpoints.Writer(tmp_path / "other", keep=2)
+    writer.manager.save = mock.Mock(side_effect=error)
+    with pytest.raises(SaveError, match=r"cannot save to .*File too large\); earlier") as caught:
+        writer.save(1, state(1.0))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_digest_covers_shape_and_type():

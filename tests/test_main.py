@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -386,17 +387,31 @@ import sys
 from vae_jax import main
 from vae_jax.results import finish
 finish.Outcome._draw = lambda *_: None
-sys.exit(main.run(["main", *sys.argv[1:]]))
+main.main(["main", *sys.argv[1:]])
 """
 
 
-def start(workdir, path, *arguments, drawn=False):
+def start(workdir, path, *arguments, drawn=False, **how):
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     argv = [sys.executable, *(["-m", "vae_jax.main"] if drawn else ["-c", UNDRAWN])]
     argv += [*tiny(path, workdir), *arguments]
-    return subprocess.Popen(
-        argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(argv, cwd=ROOT, env=environment, **pipes, **how)
+
+
+@pytest.mark.slow
+def test_a_save_that_fails_ends_the_command(blobs, tmp_path):
+    """Files may not grow beyond 64 kB here, which a checkpoint does."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+
+    large = "--config.network.hidden=(256,256)"
+    process = start(tmp_path / "run", blobs, large, preexec_fn=limit)
+    _, stderr = process.communicate(timeout=200)  # the writer's threads wait for 300 s
+    assert process.returncode == os.EX_IOERR, stderr
+    assert "Traceback" not in stderr
+    assert re.search(r"^error: cannot save to .*checkpoints \(.*intact", stderr, re.M), stderr
 
 
 def wait_for(path, process):

@@ -7,3 +7,7 @@ class UserError(Exception):
     `main` prints it without a traceback and exits non-zero; from Python it is an ordinary
     exception.
     """
+
+
+class SaveError(UserError):
+    """A checkpoint could not be written. Threads of the writer may wait on for minutes."""

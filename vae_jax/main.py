@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import flags
@@ -18,7 +19,7 @@ from ml_collections import config_flags
 
 from vae_jax import api
 from vae_jax import config as settings
-from vae_jax.errors import UserError
+from vae_jax.errors import SaveError, UserError
 from vae_jax.parts import catalogue, default
 from vae_jax.results.compare import compare
 from vae_jax.training.signals import Interrupted
@@ -42,7 +43,7 @@ def run(argv: list[str]) -> int:
         if "--debug" in argv:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return os.EX_IOERR if isinstance(error, SaveError) else 1
     return 0
 
 
@@ -269,5 +270,15 @@ def keep_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+def main(argv: list[str]) -> NoReturn:
+    """Ends the process with the status of `run`."""
+    status = run(argv)
+    if status == os.EX_IOERR:  # or Python would wait for the writer's threads, for minutes
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(run(sys.argv))
+    main(sys.argv)

@@ -30,7 +30,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from vae_jax.errors import UserError
+from vae_jax.errors import SaveError, UserError
 from vae_jax.parallel import processes
 from vae_jax.workdir import files
 
@@ -99,6 +99,7 @@ class Writer:
         policy = checkpoint_managers.LatestN(keep)
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, create=True)
         with _disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
             self.manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
         self.copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
 
@@ -108,7 +109,7 @@ class Writer:
         Does nothing where `step` has been saved. `num_rows`: of metrics.jsonl up to this step.
 
         Raises:
-          UserError: the disk is full or not writable.
+          SaveError: the disk is full, not writable, ...
         """
         # All processes must decide alike, and one that looks a moment later may see one step more.
         if processes.largest(int(step in steps(self.folder))):
@@ -132,19 +133,20 @@ class Writer:
 
 @contextlib.contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turns the error of a full or unwritable disk into one line; earlier checkpoints stay."""
+    """Turns whatever goes wrong in a save into one line; earlier checkpoints stay."""
     try:
         yield
-    except Exception as error:
-        text = str(error)
+    except Exception as error:  # orbax raises many kinds
         if _is_full_disk(error):
-            raise UserError(
+            raise SaveError(
                 f"disk full while saving to {folder}; earlier checkpoints are intact: "
                 "free some space and run the same command again"
             ) from error
-        if isinstance(error, OSError) or "PERMISSION_DENIED" in text:
-            raise UserError(f"cannot save to {folder}: {text.splitlines()[0]}") from error
-        raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SaveError(
+            f"cannot save to {folder} ({reason[:200]}); earlier checkpoints are intact: mend that "
+            "and run the same command again"
+        ) from error
 
 
 def _is_full_disk(error: Exception) -> bool:
