@@ -104,7 +104,8 @@ def remove_temporary(workdir: Path) -> None:
 
 def digests(folder: Path, *patterns: str) -> dict[str, str]:
     """{name: digest} of the files in `folder` that match."""
-    paths = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    found = (path for pattern in patterns for path in folder.glob(pattern))
+    paths = sorted(path for path in found if path.is_file())
     return {path.relative_to(folder).as_posix(): _digest_of_file(path) for path in paths}
 
 
