@@ -228,6 +228,7 @@ def untrained(config, dataset, workdir, own=("dataset",), parts=()):
     described = record.describe_dataset(dataset, config.data.binarize, facts.scaling)
     of_parts, recorded = known.recorded(config)
     about = record.describe_run(recorded, described, [*of_parts, *own], None)
+    workdir.mkdir(parents=True, exist_ok=True)
     record.open_workdir(workdir, about, known)
     row = {"step": 1, "epoch": 0.1, "split": "train", "member": 0}
     row |= {"elbo": -3.0, "beta": 0.25, "loss": 3.0}

@@ -23,7 +23,7 @@ from vae_jax import rng as streams
 from vae_jax.errors import UserError
 from vae_jax.models import MODELS
 from vae_jax.types import Part
-from vae_jax.workdir import record
+from vae_jax.workdir import files, record
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,9 @@ def test_by_default_the_dataset_is_loaded_and_the_file_lies_in_the_workdir(confi
     assert codes.mean.shape == (60, 3) and codes.mean.dtype == np.float32
     np.testing.assert_array_equal(np.load(tmp_path / "codes_test.npz")["mean"], codes.mean)
     np.testing.assert_array_equal(codes.label, loaded.test.labels(slice(None)))
-    stored = (tmp_path / "config.json").read_text()
-    (tmp_path / "config.json").write_text(stored.replace('"fingerprint": "', '"fingerprint": "0'))
+    stored = record.read_record(tmp_path)
+    stored["dataset"]["fingerprint"] += "0"
+    files.write_json(tmp_path / "config.json", stored)
     with pytest.raises(UserError, match="not the data any more"):
         run.encode_dataset()
 
