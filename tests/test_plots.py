@@ -128,7 +128,8 @@ def test_a_table_shows_every_example_at_its_place(tmp_path, page, shape):
     # A pixel of the canvas is exactly SHARPNESS pixels of the file, so nothing is resampled.
     drawn = axis.get_window_extent().size
     np.testing.assert_allclose(drawn, examples.SHARPNESS * np.array(canvas.shape[1::-1]), atol=0.01)
-    assert imread(tmp_path / "x.png").shape[:2] == tuple(figure.bbox.size[::-1].round())
+    pixels = np.array(imread(tmp_path / "x.png").shape[:2])
+    assert (np.abs(pixels - figure.bbox.size[::-1]) <= 0.5).all()  # Matplotlib rounds as it will
 
 
 def test_the_file_holds_the_pixels(tmp_path, page):
