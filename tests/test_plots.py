@@ -129,7 +129,8 @@ def test_a_table_shows_every_example_at_its_place(tmp_path, page, shape):
     drawn = axis.get_window_extent().size
     np.testing.assert_allclose(drawn, examples.SHARPNESS * np.array(canvas.shape[1::-1]), atol=0.01)
     pixels = np.array(imread(tmp_path / "x.png").shape[:2])
-    assert (np.abs(pixels - figure.bbox.size[::-1]) <= 0.5).all()  # Matplotlib rounds as it will
+    # Matplotlib before 3.11 cuts off the fraction of a size that rounding has left below an integer.
+    assert (np.abs(pixels - figure.bbox.size[::-1]) <= 1).all()
 
 
 def test_the_file_holds_the_pixels(tmp_path, page):
