@@ -129,7 +129,7 @@ def test_a_table_shows_every_example_at_its_place(tmp_path, page, shape):
     drawn = axis.get_window_extent().size
     np.testing.assert_allclose(drawn, examples.SHARPNESS * np.array(canvas.shape[1::-1]), atol=0.01)
     pixels = np.array(imread(tmp_path / "x.png").shape[:2])
-    # Matplotlib before 3.11 cuts off the fraction of a size that rounding has left below an integer.
+    # Matplotlib before 3.11 cuts a size off that rounding has left just below an integer.
     assert (np.abs(pixels - figure.bbox.size[::-1]) <= 1).all()
 
 
