@@ -31,6 +31,7 @@ FREE = (
     "data.source",
     "data.resident",
 )
+_PLACES = ("data_dir", "manual_dir", "path")  # fields of data that name files or folders
 
 
 def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
@@ -179,8 +180,18 @@ def open_workdir(workdir: Path, record: dict, catalogue: Catalogue) -> dict:
     if before is not None:
         check_same_run(workdir, before, record, catalogue)
         record = record | {"init_from": record["init_from"] or before["init_from"]}
+    record = record | {"config": _from_anywhere(record["config"])}
     files.write_json(workdir / "config.json", record)
     return record
+
+
+def _from_anywhere(config: dict) -> dict:
+    """The recorded config, whose data is found whatever folder a command is started in."""
+    data = config["data"]
+    places = {
+        name: str(Path(data[name]).expanduser().absolute()) for name in _PLACES if data[name]
+    }
+    return config | {"data": data | places}
 
 
 def read_record(workdir: Path) -> dict | None:
@@ -246,10 +257,11 @@ def _config_differences(old: dict, new: dict) -> list[str]:
 
 
 def _dataset_differences(old: dict, new: dict) -> list[str]:
+    """What differs in the data itself; its name and its place may."""
     return [
         f"dataset {name} {value!r} -> {new[name]!r}"
         for name, value in old.items()
-        if name != "source" and value != new[name]
+        if name not in ("name", "source") and value != new[name]
     ]
 
 
