@@ -21,13 +21,14 @@ from vae_jax.parallel import devices
 from vae_jax.workdir import files
 
 # Fields that may differ when a run goes on: none of them changes the trajectory. Where the data
-# comes from may differ too, as long as it is the same data.
+# comes from, and how it is read, may differ too, as long as it is the same data.
 FREE = (
     "eval.",
     "checkpoint.",
     "data.data_dir",
     "data.manual_dir",
     "data.path",
+    "data.scale",
     "data.source",
     "data.resident",
 )
@@ -50,6 +51,7 @@ def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
         resize=fields.resize,
         crop=fields.crop,
         skip_broken=fields.skip_broken,
+        scale=fields.scale,
         num_valid=fields.num_valid,
         num_test=fields.num_test,
     )
@@ -82,6 +84,7 @@ def describe_dataset(dataset: Dataset, binarization: str, scaling: Scaling | Non
         "num_test": dataset.test.num,
         "binarization": binarization,
         "preparation": dataset.preparation,
+        "stored_range": dataset.stored_range and list(dataset.stored_range),
         "label_names": list(dataset.label_names),
         "example_shape": list(dataset.example_shape),
         "kind": dataset.kind,
@@ -188,9 +191,7 @@ def open_workdir(workdir: Path, record: dict, catalogue: Catalogue) -> dict:
 def _from_anywhere(config: dict) -> dict:
     """The recorded config, whose data is found whatever folder a command is started in."""
     data = config["data"]
-    places = {
-        name: str(Path(data[name]).expanduser().absolute()) for name in _PLACES if data[name]
-    }
+    places = {name: str(Path(data[name]).expanduser().absolute()) for name in _PLACES if data[name]}
     return config | {"data": data | places}
 
 
