@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import logging
+from making import describe_dataset
 
 from vae_jax import data
 from vae_jax.data import cache, mnist_files, mnist_subset
@@ -299,8 +300,12 @@ def test_changed_file_is_read_anew(tmp_path):
         ({"x": np.array([[1.0, np.nan]] * 9)}, r"NaN or infinite"),
         ({"x": np.array([[1.0, 1e300]] * 9)}, r"NaN or infinite"),
         ({"x": _images(9, 4), "y": np.arange(8)}, r"y_train has shape \(8,\), expected \(9,\)"),
-        ({"x": _images(9, 4), "y": np.eye(9)}, r"y_train has shape \(9, 9\)"),
-        ({"x": _images(9, 4), "y": np.zeros(9)}, r"y_train has dtype float64, expected integers"),
+        ({"x": _images(9, 4), "y": 2 * np.eye(9)}, r"y_train has shape \(9, 9\)"),
+        (
+            {"x": _images(9, 4), "y": np.zeros(9, complex)},
+            r"y_train has dtype complex128, expected",
+        ),
+        ({"x": _images(9, 4), "y": np.full(9, np.inf)}, r"y_train has values that are not finite"),
         ({"x": _images(9, 4), "y": np.arange(9) << 32}, r"int32"),
         (
             {"x_train": _images(9, 4), "x_test": _images(9, 5)},
@@ -351,6 +356,182 @@ def test_unusable_files(tmp_path):
     _refused(r"data\.path is empty", load)
     (tmp_path / "a.txt").touch()
     _refused(r"neither \.npy nor \.npz", load, path=str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ""])
+@pytest.mark.parametrize(
+    ("y", "expected", "names"),
+    [
+        (np.arange(9)[:, None] % 3, np.arange(9) % 3, ()),
+        (np.arange(9) % 3 * 1.0, np.arange(9) % 3, ()),
+        (np.eye(3)[np.arange(9) % 3], np.arange(9) % 3, ()),
+        (np.eye(3, dtype=bool)[np.arange(9) % 3], np.arange(9) % 3, ()),
+        (np.arange(9) % 2 == 0, [1, 0] * 4 + [1], ("False", "True")),
+        (np.array(["dog", "cat", "emu"] * 3), [1, 0, 2] * 3, ("cat", "dog", "emu")),
+        (np.array([[b"dog"], [b"cat"], [b"\xc3\xa9mu"]] * 3), [1, 0, 2] * 3, ("cat", "dog", "ému")),
+        (np.arange(9) / 2, np.float32(np.arange(9) / 2), ()),
+    ],
+)
+def test_forms_of_labels(tmp_path, y, expected, names, suffix):
+    if suffix:
+        np.savez(tmp_path / "a.npz", x=_images(9, 4), y=y)
+        load = partial(data.load, "file", path=str(tmp_path / "a.npz"), num_valid=2, num_test=2)
+    else:
+        load = partial(data.from_arrays, "x", _images(9, 4), None, y, num_valid=2, num_test=2)
+    for _ in range(2):  # built, then from the cache
+        ds = load()
+        assert ds.label_names == names
+        assert ds.train.label.dtype == (np.float32 if np.asarray(expected).dtype == "f4" else "i4")
+        np.testing.assert_array_equal(ds.train.label, expected)
+
+
+def test_names_of_labels_are_those_of_all_splits():
+    make = partial(data.from_arrays, "x", _images(9, 4), _images(3, 4), num_valid=2)
+    ds = make(list("bcbcbcbcb"), ["a", "b", "c"], labels={"ok": ([True] * 9, [False] * 3)})
+    assert ds.class_names == {"label": ("a", "b", "c"), "ok": ("False", "True")}
+    assert ds.train.label.tolist() == [1, 2] * 4 + [1] and ds.test.label.tolist() == [0, 1, 2]
+    _refused("labels of different types", make, list("bcbcbcbcb"), np.arange(3))
+    _refused("masked labels", make, np.ma.masked_equal(np.arange(9), 3), np.arange(3))
+    _refused("labels of int, str", make, np.array(["a", 1] + ["b"] * 7, object), np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("x", "scale", "expected", "of"),
+    [
+        (np.array([0, 4095, 1000], np.uint16), "type", np.array([0, 1, 1000 / 4095]), (0, 4095)),
+        (np.array([0, 600, 9], np.int32), "type", np.array([0, 600, 9]) / 1023, (0, 1023)),
+        (np.array([0, 200, 9], np.int32), "type", np.array([0, 200, 9], np.uint8), (0, 255)),
+        (np.array([0, 257, 65535], ">u2"), "type", np.array([0, 1, 255], np.uint8), (0, 65535)),
+        (np.array([0, 1, 1], np.uint8), "range", np.array([0, 255, 255], np.uint8), (0, 1)),
+        (np.array([0, 1, 1], np.uint8), "0:255", np.array([0, 1, 1], np.uint8), (0, 255)),
+        (np.array([5, 22, 10], np.uint8), "range", np.array([0, 255, 75], np.uint8), (5, 22)),
+        (np.array([0, 50, 9], np.uint8), "0:100", np.array([0, 0.5, 0.09]), (0, 100)),
+        (np.array([-1000, 1000, 0], np.int16), "range", np.array([0, 1, 0.5]), (-1000, 1000)),
+        (np.array([0.0, 510, 51]), "0:510", np.array([0, 1, 0.1]), (0, 510)),
+        (np.array([-3.0, 510, 51]), "type", np.array([-3.0, 510, 51]), None),
+        (np.array([True, False, True]), "type", np.array([255, 0, 255], np.uint8), (0, 1)),
+    ],
+)
+def test_the_range_of_stored_numbers(tmp_path, x, scale, expected, of):
+    """As x is to be, no level lost, and what was done is recorded."""
+    expected = expected if expected.dtype == np.uint8 else np.float32(expected)
+    np.save(tmp_path / "x.npy", np.tile(x[:, None, None], (3, 2, 5)))
+    for _ in range(2):
+        ds = data.load("file", path=str(tmp_path / "x.npy"), scale=scale, num_valid=1, num_test=1)
+        assert ds.dtype == expected.dtype and ds.example_shape == (2, 5, 1)
+        np.testing.assert_array_equal(np.asarray(ds.train.x)[:, 1, 4, 0], np.tile(expected, 3))
+        assert ds.stored_range == of
+        assert describe_dataset(ds, "none")["stored_range"] == (of and list(of))
+
+
+@pytest.mark.parametrize(
+    ("x", "scale", "match"),
+    [
+        ([0, 1] * 5, "type", r'the numbers 0 and 1, .* data\.scale="range"'),
+        ([0, 70] * 5, "0:60", r"numbers from 0 to 70, outside of data\.scale 0:60"),
+        ([7] * 10, "range", r"has no number but 7"),
+        ([0, 70] * 5, "60:0", r"data\.scale is '60:0', expected"),
+        ([0, 70] * 5, "max", r"data\.scale is 'max', expected"),
+        ([0, 70] * 5, "0:inf", r"data\.scale is '0:inf', expected"),
+    ],
+)
+def test_impossible_ranges(x, scale, match):
+    x = np.array(x, np.uint8).reshape(10, 1, 1)
+    _refused(match, data.from_arrays, "x", x, num_valid=1, num_test=1, scale=scale)
+
+
+def test_suspicious_ranges_are_said_with_what_mends_them(tmp_path, warnings):
+    x = _images(9, 5, 6)
+    load = partial(data.load, "file", path=str(tmp_path / "x.npy"), num_valid=1, num_test=1)
+    np.save(tmp_path / "x.npy", x // 4)
+    for _ in range(2):  # from the cache too
+        load()
+        assert "no number above 63 of 255" in warnings.pop() and not warnings
+    load(scale="range"), load(scale="0:255")
+    np.save(tmp_path / "x.npy", x)
+    load()
+    assert not warnings
+    _refused("integers from -5 to 3", data.from_arrays, "x", np.int16([[[-5]], [[3]]]), num_valid=1)
+    _refused("digits is never scaled", data.load, "digits", scale="range", num_valid=9)
+
+
+def test_axes_that_may_be_meant_otherwise_are_said(warnings):
+    make = partial(data.from_arrays, num_valid=1, num_test=1)
+    for shape, other in {
+        (9, 28, 3): r"[H, W, C]",
+        (8, 8, 40): r"[H, W, N]",
+        (9, 4, 5, 3): r"[N, C, H, W]",
+        (32, 32, 3, 50): r"[H, W, C, N]",
+        (9, 6, 8, 8): r"[N, D, H, W]",
+    }.items():
+        make("x", _images(*shape))
+        assert f"has shape {shape}, taken as [N, H, W" in warnings[0] and other in warnings.pop()
+    make("x", _images(9, 28, 28)), make("x", _images(9, 28, 28, 3)), make("x", _images(9, 3))
+    assert not warnings
+
+
+def test_what_is_masked_is_missing():
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    masked = np.ma.masked_array(np.where(x > 1, np.nan, x), x > 1)
+    make = partial(data.from_arrays, "x", num_valid=3, num_test=3)
+    found = make(masked).train
+    np.testing.assert_array_equal(found.observed, x <= 1)
+    np.testing.assert_array_equal(found.x, np.where(x <= 1, x, 0).astype(np.float32))
+    found = make(masked, observed=x > -1).train
+    np.testing.assert_array_equal(found.observed, (x <= 1) & (x > -1))
+    assert make(np.ma.masked_array(x)).train.observed is None
+    ds = data.from_arrays("x", masked, x[:5], num_valid=3)
+    assert ds.test.observed.all() and ds.test.observed.shape == (5, 3)
+    grey = np.ma.masked_less(_images(20, 2, 2) // 2 + np.uint8(100), 110)
+    scaled = make(grey, scale="range")
+    assert scaled.stored_range == (110, 227) and scaled.train.x.max() == 1.0
+    assert not scaled.train.x[~scaled.train.observed].any()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ""])
+def test_records_are_vectors_with_named_values(tmp_path, suffix):
+    rows = np.array([(i, i / 2, i > 4) for i in range(9)], "i4,f8,?")
+    rows.dtype.names = ("age", "height", "ill")
+    if suffix:
+        (np.save if suffix == ".npy" else np.savez)(tmp_path / f"x{suffix}", rows)
+        load = partial(data.load, "file", path=str(tmp_path / f"x{suffix}"))
+    else:
+        load = partial(data.from_arrays, "x", rows.view(np.recarray))
+    for _ in range(2):
+        ds = load(num_valid=2, num_test=2)
+        assert ds.value_names == ("age", "height", "ill") and ds.dtype == np.float32
+        np.testing.assert_array_equal(ds.train.x, [[i, i / 2, i > 4] for i in range(9)])
+    hidden = np.ma.array(rows, mask=[(i == 3, False, False) for i in range(9)])
+    found = data.from_arrays("x", hidden, num_valid=2, num_test=2).train
+    assert np.argwhere(~found.observed).tolist() == [[3, 0]] and found.x[3].tolist() == [0, 1.5, 0]
+    text = np.array([(1.0, "x")] * 9, [("age", "f8"), ("town", "U3")])
+    _refused("field 'town' of <U3", data.from_arrays, "x", text, num_valid=2, num_test=2)
+
+
+def test_other_subclasses_are_arrays():
+    class Own(np.ndarray):
+        """Whose rows are something else."""
+
+        def __getitem__(self, _):
+            return "a row"
+
+    ds = data.from_arrays("x", _images(9, 4).view(Own), num_valid=2, num_test=2)
+    assert type(ds.train.x) is np.ndarray and ds.train.take(0).shape == (4,)
+
+
+def test_all_arrays_of_a_file_are_used_or_named(tmp_path, warnings):
+    x, y = _images(20, 4), np.arange(20)
+    parts = {"x_train": x, "x_valid": x[:5], "x_test": x[:6]}
+    parts |= {"y_train": y, "y_valid": y[:5], "y_test": y[:6]}
+    observed = np.random.default_rng(0).random(x.shape) < 0.5
+    parts |= {"observed_train": observed, "observed_valid": observed[:5]}
+    np.savez(tmp_path / "a.npz", **parts, weights=np.zeros(3), x=x)
+    for _ in range(2):
+        ds = data.load("file", path=str(tmp_path / "a.npz"), num_valid=0)
+        assert (ds.train.num, ds.valid.num, ds.test.num) == (20, 5, 6)
+        np.testing.assert_array_equal(ds.valid.label, y[:5])
+        np.testing.assert_array_equal(ds.valid.observed, observed[:5])
+        assert "these arrays are not used: weights, x (" in warnings.pop() and not warnings
 
 
 # --- names and sources

@@ -141,6 +141,114 @@ def test_modes_of_pixels():
     ]
 
 
+@pytest.mark.parametrize(
+    ("mode", "pixel", "suffix", "save", "expected"),
+    [
+        ("CMYK", (0, 255, 0, 55), "tif", {}, (200, 0, 200)),
+        ("CMYK", (0, 255, 255, 0), "jpg", {}, (255, 0, 0)),
+        ("CMYK", (0, 0, 0, 155), "tif", {}, (100,)),
+        ("LA", (100, 51), "png", {}, (224,)),
+        ("LA", (100, 255), "tif", {}, (100,)),
+        ("RGBA", (100, 0, 50, 51), "webp", {"lossless": True}, (224, 204, 214)),
+        ("1", 1, "png", {}, (255,)),
+        ("1", 0, "png", {"transparency": 0}, (255,)),
+        ("1", 1, "tif", {}, (255,)),
+        ("1", 0, "pbm", {}, (0,)),
+        ("L", 99, "png", {"transparency": 99}, (255,)),
+        ("L", 99, "pgm", {}, (99,)),
+        ("RGB", (1, 2, 3), "ppm", {}, (1, 2, 3)),
+        ("RGB", (150, 150, 150), "png", {}, (150,)),
+        ("P", 1, "gif", {}, (9,)),
+        ("F", 0.3, "tif", {}, (np.float32(0.3),)),
+    ],
+)
+def test_pixels_of_every_mode(folder, mode, pixel, suffix, save, expected):
+    """Gray where all are gray, and on white where they are transparent."""
+    for i in range(3):
+        image = Image.new(mode, (2, 1), pixel)
+        if mode == "P":
+            image.putpalette([0, 0, 0, 9, 9, 9])
+        image.save(folder / f"{i}.{suffix}", **save)
+    x = load(path=str(folder), scale="type" if mode == "F" else "0:255").train.x
+    assert x.shape == (3, 1, 2, len(expected)) and (x == expected).all()
+
+
+def test_gray_files_of_every_mode_are_gray_together(folder):
+    for i, mode in enumerate(("L", "RGB", "RGBA", "CMYK", "P", "1", "LA")):
+        Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode).save(folder / f"{i}.tif")
+    x = load(path=str(folder)).train.x
+    assert x.shape == (7, 1, 2, 1) and (x[..., 0] == [0, 255]).all()
+    Image.fromarray(np.array([[[0, 0, 0], [255, 255, 254]]], np.uint8)).save(folder / "x.png")
+    assert load(path=str(folder)).example_shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "gif", "png", "webp"])
+def test_every_page_is_an_example(folder, suffix, warnings, monkeypatch):
+    monkeypatch.setattr(images, "_BLOCK_IMAGES", 4)  # a file is read in several parts
+    levels = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    for i, row in enumerate(levels):
+        frames = [Image.fromarray(np.array([[v, 0], [0, 255]], np.uint8)) for v in row]
+        options = {"lossless": True} if suffix == "webp" else {}
+        frames[0].save(folder / f"{i}.{suffix}", save_all=True, append_images=frames[1:], **options)
+    for _ in range(2):
+        x = load(path=str(folder)).train.x
+        assert x.shape == (24, 2, 2, 1) and x[:, 0, 0, 0].tolist() == levels.ravel().tolist()
+        assert "4 of the 4 files" in warnings[0] and "24 in all" in warnings.pop() and not warnings
+
+
+def test_pages_of_other_sizes_are_named(folder):
+    frames = [Image.fromarray(_pixels(0, 6, 4)), Image.fromarray(_pixels(1, 3, 2))]
+    frames[0].save(folder / "0.tif", save_all=True, append_images=frames[1:])
+    _refused(r"0\.tif is 6x4 .*, 0\.tif, page 2, is 3x2", path=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top", "suffix", "of"),
+    [("u2", 4095, "tif", 4095), ("u2", 1000, "png", 1023), ("i4", 200, "tif", 255)],
+)
+def test_no_level_of_deep_images_is_lost(folder, dtype, top, suffix, of):
+    levels = np.linspace(0, top, 24).astype(dtype).reshape(4, 6)
+    for i in range(3):
+        Image.fromarray(levels).save(folder / f"{i}.{suffix}")
+    ds = load(path=str(folder))
+    assert ds.stored_range == (0, of) and ds.dtype == (np.uint8 if of == 255 else np.float32)
+    np.testing.assert_allclose(
+        ds.train.x[0, ..., 0] / (255 if of == 255 else 1), levels / of, rtol=1e-6
+    )
+    resized = load(path=str(folder), resize=(2, 3)).train.x
+    assert resized.dtype == ds.dtype and abs(resized.mean() - ds.train.x.mean()) < 1
+    ds = load(path=str(folder), scale="range")
+    assert ds.stored_range == (0, top) and ds.train.x.min() == 0 and ds.train.x.max() == 1
+
+
+def test_ranges_of_a_folder(folder, warnings):
+    for i in range(3):
+        Image.fromarray(_pixels(i, 6, 4) % 2).save(folder / f"{i}.png")
+    _refused(r'the numbers 0 and 1, .* set data\.scale="range"', path=str(folder))
+    x = load(path=str(folder), scale="range").train.x
+    np.testing.assert_array_equal(x[1, ..., 0], _pixels(1, 6, 4) % 2 * 255)
+    Image.fromarray(_pixels(0, 6, 4) // 9).save(folder / "0.png")
+    for _ in range(2):
+        load(path=str(folder))
+        assert "no number above 27 of 255" in warnings.pop() and not warnings
+    Image.fromarray(_pixels(3, 6, 4).astype("u2") * 100).save(folder / "3.png")
+    ds = load(path=str(folder))
+    assert "1 of the 4 images" in warnings[0] and "more than 8 bits" in warnings.pop()
+    assert ds.dtype == np.float32 and ds.train.x.max() <= 1 and ds.stored_range == (0, 32767)
+    np.testing.assert_allclose(ds.train.x[1, ..., 0], _pixels(1, 6, 4) % 2 / 255, rtol=1e-6)
+    Image.fromarray(_pixels(4, 6, 4) / np.float32(9)).save(folder / "4.tif")
+    _refused("integers and of floats", path=str(folder))
+    Image.fromarray(np.full((6, 4), np.nan, "f4")).save(folder / "4.tif")
+    _refused(r"4\.tif \(its pixels are not finite\)", path=str(folder))
+
+
+def test_colours_of_more_than_8_bits_are_said(folder, warnings):
+    for i in range(3):
+        (folder / f"{i}.ppm").write_bytes(b"P6\n1 1\n65535\n\xff\0\2\0\3\0")
+    assert load(path=str(folder)).train.x[0].ravel().tolist() == [254, 2, 3]
+    assert "3 of the 3 images" in warnings[0] and "the upper 8 are read" in warnings.pop()
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 def test_images_stand_as_exif_says(folder, format):
     x = np.zeros((16, 32, 3), np.uint8)
@@ -150,11 +258,11 @@ def test_images_stand_as_exif_says(folder, format):
     for i in range(3):
         Image.fromarray(x).save(folder / f"{i}.{format.lower()}", exif=exif)
     found = load(path=str(folder)).train.x[0]
-    assert found.shape == (32, 16, 3) and (found[:15] > 250).all() and (found[17:] < 5).all()
+    assert found.shape == (32, 16, 1) and (found[:15] > 250).all() and (found[17:] < 5).all()
     Image.fromarray(x.swapaxes(0, 1)).save(
         folder / "upright.png"
     )  # as high and wide as the others, once they stand
-    assert load(path=str(folder)).example_shape == (32, 16, 3)
+    assert load(path=str(folder)).example_shape == (32, 16, 1)
 
 
 @pytest.mark.quick
@@ -246,13 +354,48 @@ def test_folders_that_are_none_or_empty(folder, tmp_path):
         data.load("mnist", path=str(folder), num_valid=1)
 
 
-def test_splits_are_not_labels(folder):
-    for name in ("train", "test"):
-        _fill(folder / name, 3)
+def test_sub_folders_with_names_of_splits_are_splits(folder):
+    for part, num in {"Train": 4, "val": 2, "test": 3}.items():
+        _fill(folder / part / "dog", num)
+        _fill(folder / part / "cat", 1, names="x{}.png")
+    for _ in range(2):
+        ds = load(path=str(folder), num_valid=0, num_test=0)
+        assert (ds.train.num, ds.valid.num, ds.test.num) == (5, 3, 4)
+        assert ds.label_names == ("cat", "dog")
+        for split in (ds.train, ds.valid, ds.test):
+            assert split.labels(slice(None)).tolist() == [0] + [1] * (split.num - 1)
+            np.testing.assert_array_equal(split.take(1), _pixels(0, 6, 4, 3))
     _refused(
-        r"holds test, train, which look like splits, not labels: set data\.path", path=str(folder)
+        r"data\.num_test must be 0, not 1: images has a test split", path=str(folder), num_valid=0
     )
-    assert len(load(path=str(folder / "train")).train.x) == 3
+    _fill(folder, 1)
+    _refused(r"holds the splits .* beside 0\.png, which is none", path=str(folder))
+    (folder / "0.png").unlink()
+    _fill(folder / "extra", 1)
+    _refused(r"holds the splits .* beside extra, which is none", path=str(folder))
+
+
+def test_classes_with_the_name_of_a_split(folder):
+    for name in ("bus", "car", "train"):
+        _fill(folder / name, 2)
+    ds = load(path=str(folder))
+    assert ds.label_names == ("bus", "car", "train") and ds.train.num == 4
+
+
+def test_splits_without_one_to_train_on(folder):
+    _fill(folder / "test", 3)
+    _refused(r"holds the splits test but no train", path=str(folder))
+    (folder / "test").rename(folder / "train")
+    assert load(path=str(folder)).train.num == 1  # the others are held out of it
+
+
+def test_images_beside_folders_lose_their_labels_but_not_in_silence(folder, warnings):
+    _fill(folder, 2)
+    _fill(folder / "cat", 3)
+    for _ in range(2):
+        assert load(path=str(folder)).train.label is None
+        assert "2 of the 5 images" in warnings[0] and "none has a label" in warnings.pop()
+        assert not warnings
 
 
 def test_sizes_that_differ(folder):

@@ -113,6 +113,30 @@ def test_by_default_the_dataset_is_loaded_and_the_file_lies_in_the_workdir(confi
         run.encode_dataset()
 
 
+def test_data_that_was_renamed_or_moved_is_the_same_data(config, tmp_path, monkeypatch):
+    """And a relative path means the same from every folder."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (300, 6, 5), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    config.data.update(name="file", path="x.npz", num_valid=40, num_test=60)
+    load = partial(data.load, "file", num_valid=40, num_test=60)
+    run = untrained(config, load(path="x.npz"), tmp_path / "run", own=())
+    stored = record.read_record(tmp_path / "run")
+    assert stored["config"]["data"]["path"] == str(tmp_path / "x.npz")
+    (tmp_path / "y").mkdir()
+    (tmp_path / "x.npz").rename(tmp_path / "y" / "renamed.npz")
+    scaling = record.scaling_of(stored["dataset"])
+    moved = record.describe_dataset(load(path="y/renamed.npz"), "dynamic", scaling)
+    fields = run.catalogue.recorded(record.read_config(stored, run.catalogue))[1]
+    fields["data"]["path"] = "y/renamed.npz"
+    now = stored | {"config": fields, "dataset": moved}
+    assert moved["name"] == "renamed.npz" and stored["dataset"]["name"] == "x.npz"
+    record.open_workdir(tmp_path / "run", now, run.catalogue)
+    other = now | {"dataset": moved | {"fingerprint": "0"}}
+    with pytest.raises(UserError, match="holds a different run: dataset fingerprint"):
+        record.open_workdir(tmp_path / "run", other, run.catalogue)
+
+
 def test_a_member_of_a_sweep_has_its_own_file(config, images, tmp_path):
     config.sweep.latent_dim = (2, 3)
     run = untrained(config, images, tmp_path)

@@ -154,10 +154,10 @@ def _help_config() -> str:
 
 def default_workdir(values: flags.FlagValues) -> Path:
     """runs/<config>[,<overrides>]. Overrides that may differ between two runs of one workdir are
-    left out, but for data.path."""
+    left out, but for those that say which data it is."""
     parts = [Path(config_flags.get_config_filename(values["config"])).stem]
     for name, value in sorted(_overrides(values).items()):
-        if not name.startswith(record.FREE) or name == "data.path":
+        if not name.startswith(record.FREE) or name in ("data.path", "data.scale"):
             text = re.sub(r"[^A-Za-z0-9.+-]+", "_", str(value)).strip("_")
             parts.append(f"{name}={text}")
     name = ",".join(parts)

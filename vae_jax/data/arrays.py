@@ -1,61 +1,88 @@
 """What arrays a dataset may consist of, and their canonical form."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from vae_jax.data import ranges
 from vae_jax.errors import UserError
 
 # x_train, and where there are: x_valid, x_test; y_<part>, the labels; observed_<part>;
-# "<name>:<part>", further columns of labels.
+# "<name>:<part>", further columns of labels; label_names, the names of y 0, 1, ...; value_names,
+# of the values of a vector; stored_range [2], the stored numbers that are 0 and 1, where it is not
+# 0..255; notes, what is to be said of the data each time that it is loaded.
 Arrays = dict[str, np.ndarray]
 
+PARTS = ("train", "valid", "test")
 _BLOCK_BYTES = 1 << 25  # checked together, so that a large file needs little memory
 
 
-def checked(
-    what: str,
-    x_train: np.ndarray,
-    x_test: np.ndarray | None = None,
-    y_train: np.ndarray | None = None,
-    y_test: np.ndarray | None = None,
-) -> Arrays:
-    """The arrays in canonical form: x uint8 or float32 [N, H, W, C] or [N, D], y int32 [N].
+def checked(what: str, given: Mapping[str, Any], scale: str = "type") -> Arrays:
+    """The arrays in canonical form: x uint8 or float32 [N, H, W, C] or [N, D], see `Arrays`.
 
-    Arrays that are None are left out; arrays that are canonical already are not copied.
+    Arrays that are canonical already are not copied. Of a masked array what is masked is missing;
+    the fields of a structured one are the values of vectors.
 
     Args:
       what: the data, for error messages.
+      given: x_<part>, y_<part> and observed_<part>.
+      scale: see `ranges`.
 
     Raises:
       UserError: dtype, shape, length or values are not usable; it names `what` and the array.
     """
-    data = {"x_train": _examples(x_train, f"{what}: x_train")}
-    if x_test is not None:
-        data["x_test"] = _examples(x_test, f"{what}: x_test")
-        train, test = (f"{x.dtype} {x.shape[1:]}" for x in data.values())
-        if train != test:
-            raise UserError(f"{what}: examples of x_train are {train}, but those of x_test {test}")
-    for part, y in (("train", y_train), ("test", y_test)):
-        if y is not None:
-            if f"x_{part}" not in data:
-                raise UserError(f"{what}: there is y_{part}, but no x_{part}")
-            data[f"y_{part}"] = _labels(y, len(data[f"x_{part}"]), f"{what}: y_{part}")
-    return data
+    parts = [part for part in PARTS if f"x_{part}" in given]
+    for name in given:
+        if name.split("_")[1] not in parts:
+            raise UserError(f"{what}: there is {name}, but no x_{name.split('_')[1]}")
+    x, masks, names = {}, {}, ()
+    for part in parts:
+        raw, masked, names = _plain(given[f"x_{part}"], f"{what}: x_{part}")
+        seen = given.get(f"observed_{part}")
+        if seen is not None:
+            masks[part] = mask(seen, raw, f"{what}: observed")
+        if masked is not None:
+            masks[part] = mask(~masked & masks.get(part, True), raw, f"{what}: x_{part}")
+        x[part] = _examples(filled(raw, masks.get(part)), f"{what}: x_{part}", scale)
+    shown = {part: f"{array.dtype} {array.shape[1:]}" for part, array in x.items()}
+    for part in parts:
+        if shown[part] != shown["train"]:
+            raise UserError(
+                f"{what}: examples of x_train are {shown['train']}, but those of x_{part} "
+                f"{shown[part]}"
+            )
+    masks = {part: masks.get(part, np.ones(x[part].shape, bool)) for part in masks and parts}
+    seen = [x[part][masks[part]] if masks else x[part] for part in parts]
+    of = ranges.of_arrays(scale, seen, f"{what}: x")
+    notes = _other_axes(what, x["train"].shape)
+    if scale == "type" and x["train"].dtype == np.uint8:
+        notes += ranges.check_bytes(seen, f"{what}: x")
+    data: Arrays = {}
+    for part in parts:
+        data[f"x_{part}"] = with_channels(filled(ranges.scaled(x[part], of), masks.get(part)))
+        if masks:
+            data[f"observed_{part}"] = with_channels(masks[part])
+    y = {part: given[f"y_{part}"] for part in parts if given.get(f"y_{part}") is not None}
+    columns, label_names = labels(y, data, f"{what}: y_", whole=True) if y else ({}, ())
+    data |= {f"y_{part}": column for part, column in columns.items()}
+    said = {"label_names": label_names, "value_names": names, "notes": notes}
+    said["stored_range"] = () if of in (None, ranges.BYTES) else (of.low, of.high)
+    return data | {name: np.array(values) for name, values in said.items() if len(values)}
 
 
-def parts(name: str, what: str, values: Any, x: dict[str, np.ndarray]) -> dict[str, Any]:
+def pairs(name: str, what: str, values: Any, x: Mapping[str, Any]) -> dict[str, Any]:
     """{"train": values} or, where x has test examples, a pair as {"train": ..., "test": ...}.
 
     Args:
       name: the dataset, for error messages.
       what: the values, for error messages.
-      x: {"train": examples} or {"train": examples, "test": examples}.
+      x: {"x_train": examples} or {"x_train": examples, "x_test": examples}.
 
     Raises:
       UserError: with test examples, `values` is no pair.
     """
-    if "test" not in x:
+    if "x_test" not in x:
         return {"train": values}
     if not isinstance(values, tuple) or len(values) != 2:
         raise UserError(f"{name}: {what} must be a pair, of x_train and of x_test")
@@ -80,26 +107,46 @@ def mask(observed: Any, x: np.ndarray, what: str) -> np.ndarray:
 
 def filled(x: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
     """x with 0, which is in the support of every likelihood, where it is missing."""
-    x = np.asarray(x)
     return x if observed is None else np.where(observed, x, np.zeros((), x.dtype))
 
 
-def column(values: Any, num: int, what: str) -> np.ndarray:
-    """Labels as int32, or float32 where they are floats  [num].
+def labels(
+    values: Mapping[str, Any], data: Arrays, what: str, whole: bool = False
+) -> tuple[Arrays, tuple[str, ...]]:
+    """One column of labels {part: int32 or float32 [n]}, and the names of its classes if any.
+
+    Integers, and floats as they are; bools are the classes False and True, strings are classes in
+    alphabetical order; [n, 1] stands for [n], and one-hot rows [n, classes] for their position.
+
+    Args:
+      values: {part: labels}.
+      data: the arrays that have the examples of the parts.
+      what: the labels, for error messages; the part follows where it ends in "_".
+      whole: whether floats that are whole numbers are integers.
 
     Raises:
-      UserError: they are not `num` finite numbers.
+      UserError: they are not that, or not one for each example.
     """
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        return _labels(values, num, what)
-    if values.shape != (num,):
-        raise UserError(f"{what} has shape {values.shape}, expected ({num},)")
-    with np.errstate(over="ignore"):  # what overflows is refused below
-        values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise UserError(f"{what} has values that are not finite")
-    return values
+    named = {part: what + part if what.endswith("_") else what for part in values}
+    columns = {
+        part: _one_each(given, len(data[f"x_{part}"]), named[part])
+        for part, given in values.items()
+    }
+    kinds = {column.dtype.kind for column in columns.values()}
+    if len(kinds & {"U", "b"}) and len(kinds) > 1:
+        raise UserError(f"{' and '.join(named.values())} are labels of different types")
+    together = np.concatenate(list(columns.values()))
+    names = ()
+    if kinds == {"U"}:
+        classes, together = np.unique(together, return_inverse=True)
+        names = tuple(classes.tolist())
+    elif kinds == {"b"}:
+        names = ("False", "True")
+    is_whole = whole and (together == np.round(together)).all() and _in_int32(together)
+    dtype = np.float32 if together.dtype.kind == "f" and not is_whole else np.int32
+    together = together.astype(dtype)
+    ends = np.cumsum([len(column) for column in columns.values()])[:-1]
+    return dict(zip(columns, np.split(together, ends), strict=True)), names
 
 
 def with_channels(x: np.ndarray) -> np.ndarray:
@@ -107,8 +154,25 @@ def with_channels(x: np.ndarray) -> np.ndarray:
     return x[..., None] if x.ndim == 3 else x
 
 
-def _examples(x: np.ndarray, what: str) -> np.ndarray:
-    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+def _plain(x: Any, what: str) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """(an array of numbers, what is masked of it or None, the names of its values if any)."""
+    names = getattr(x, "dtype", np.dtype(float)).names or ()
+    if names and x.ndim != 1:
+        raise UserError(f"{what} has records of shape {x.shape}, expected [N]")
+    for name in names:
+        if x.dtype[name].kind not in "biuf":
+            raise UserError(
+                f"{what} has the field {name!r} of {x.dtype[name]}: leave out what is not one "
+                "number, and give names of classes as labels"
+            )
+    if names:
+        x = np.ma.stack([x[name].astype(np.float64) for name in names], axis=1)
+    masked = np.ma.getmaskarray(x) if np.ma.is_masked(x) else None
+    return x if type(x) is np.memmap else np.asarray(x), masked, names
+
+
+def _examples(x: np.ndarray, what: str, scale: str) -> np.ndarray:
+    """x as it is, of floats as float32, after its shape, its dtype and its values were checked."""
     if x.ndim not in (2, 3, 4):
         raise UserError(f"{what} has shape {x.shape}, expected [N, H, W], [N, H, W, C] or [N, D]")
     if x.size == 0:
@@ -118,15 +182,33 @@ def _examples(x: np.ndarray, what: str) -> np.ndarray:
             f"{what} has shape {x.shape}, which looks like [N, C, H, W]: transpose it to "
             "[N, H, W, C]"
         )
-    if x.dtype == bool:
-        x = x.astype(np.uint8) * np.uint8(255)
-    elif np.issubdtype(x.dtype, np.floating):
-        x = _finite(x, what)
-    elif x.dtype != np.uint8:
-        raise UserError(
-            f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it"
-        )
-    return with_channels(x)
+    if np.issubdtype(x.dtype, np.floating):
+        return _finite(x, what)
+    levels = x.ndim > 2 or scale != "type"  # of vectors integers may be numbers or levels
+    if x.dtype in (bool, np.uint8) or (np.issubdtype(x.dtype, np.integer) and levels):
+        return x
+    raise UserError(
+        f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it, "
+        "of integers to a float type where they are quantities; where they are levels set "
+        'data.scale to "range" or to the two that are to be 0 and 1'
+    )
+
+
+def _other_axes(what: str, shape: tuple[int, ...]) -> list[str]:
+    """What to say where the axes of images may be meant in another order."""
+    other = ""
+    if len(shape) == 3 and shape[2] <= 4:
+        other = "[H, W, C], a single image"
+    elif len(shape) == 3 and shape[0] == shape[1] < shape[2]:
+        other = "[H, W, N]"
+    elif len(shape) == 4 and shape[3] > 4:
+        other = "[H, W, C, N]" if shape[2] <= 4 else "[N, D, H, W]"
+    elif len(shape) == 4 and shape[1] <= 4:
+        other = "[N, C, H, W]"
+    if not other:
+        return []
+    taken = "[N, H, W]" if len(shape) == 3 else "[N, H, W, C]"
+    return [f"{what} has shape {shape}, taken as {taken}: if it is {other}, rearrange its axes"]
 
 
 def _finite(x: np.ndarray, what: str) -> np.ndarray:
@@ -141,15 +223,42 @@ def _finite(x: np.ndarray, what: str) -> np.ndarray:
     return x
 
 
-def _labels(y: np.ndarray, num: int, what: str) -> np.ndarray:
+def _one_each(y: Any, num: int, what: str) -> np.ndarray:
+    """Labels [num]: strings, bools, integers within int32, or finite floats."""
+    if np.ma.is_masked(y):
+        raise UserError(f"{what} has masked labels: leave those examples out, or give them a class")
     y = np.asarray(y)
+    if y.dtype.kind in "SO":
+        y = _text(y, what)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    elif y.ndim == 2 and ((y == 1).sum(1) == 1).all() and ((y == 0) | (y == 1)).all():
+        y = y.argmax(1)  # one-hot
     if y.shape != (num,):
         raise UserError(
             f"{what} has shape {y.shape}, expected ({num},): one label for each example"
         )
-    if not np.issubdtype(y.dtype, np.integer):
-        raise UserError(f"{what} has dtype {y.dtype}, expected integers")
-    limits = np.iinfo(np.int32)
-    if y.min() < limits.min or y.max() > limits.max:
+    if y.dtype.kind not in "Ubiuf":
+        raise UserError(f"{what} has dtype {y.dtype}, expected integers, floats, bools or strings")
+    if y.dtype.kind in "iu" and not _in_int32(y):
         raise UserError(f"{what} has values outside of int32: renumber the labels")
-    return y.astype(np.int32, copy=False)
+    if y.dtype.kind == "f" and not (np.abs(y) <= np.finfo(np.float32).max).all():
+        raise UserError(f"{what} has values that are not finite")
+    return y
+
+
+def _in_int32(y: np.ndarray) -> bool:
+    limits = np.iinfo(np.int32)
+    return bool(limits.min <= y.min() and y.max() <= limits.max)
+
+
+def _text(y: np.ndarray, what: str) -> np.ndarray:
+    """Strings out of bytes or Python objects, or what numbers the objects are."""
+    try:
+        texts = [v.decode() if isinstance(v, bytes) else v for v in y.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} has names that are not UTF-8") from error
+    kinds = sorted({type(text).__name__ for text in texts})
+    if len(kinds) > 1:
+        raise UserError(f"{what} has labels of {', '.join(kinds)}: give names or numbers")
+    return np.array(texts).reshape(y.shape)

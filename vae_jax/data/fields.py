@@ -10,6 +10,9 @@ FIELDS = {
     "data_dir": Field("", "where TFDS has prepared data; empty: $TFDS_DATA_DIR, TFDS's default"),
     "manual_dir": Field("", "where official files are; empty: the download cache, the network"),
     "path": Field("", "of your .npy or .npz file, or of your folder of images"),
+    "scale": Field(
+        "type", 'which numbers of yours become 0 and 1: by their "type", their "range", or "0:4095"'
+    ),
     "resize": Field((), "(height, width) of uint8 images, after cropping; (): not resized"),
     "crop": Field("center", '"center" | "none" | "148x178": the centred part of 148 rows'),
     "skip_broken": Field(False, "whether broken files of a folder are left out, with a warning"),

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from vae_jax.data import cache
+from vae_jax.data import cache, ranges
 from vae_jax.data.arrays import Arrays
+from vae_jax.data.ranges import Range
 from vae_jax.errors import UserError
 
 _BLOCK_BYTES = 1 << 25  # decoded together, at most
@@ -82,7 +83,7 @@ def make_fit(resize: tuple[int, ...], crop: str) -> Fit:
 
 
 def fitted(image, fit: Fit):
-    """A PIL image (L or RGB), cropped and then resized (bilinear, antialiased).
+    """A PIL image (L, RGB or F), cropped and then resized (bilinear, antialiased).
 
     Raises:
       UserError: it is smaller than the crop.
@@ -109,8 +110,33 @@ def fitted(image, fit: Fit):
 
 
 def is_gray(image) -> bool:
-    """Whether a PIL image has levels of gray, not colours or a palette."""
-    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    """Whether the mode of a PIL image is levels of gray, not colours or a palette."""
+    return image.mode in ("1", "L", "LA") or is_deep(image)
+
+
+def is_deep(image) -> bool:
+    """Whether a PIL image has numbers of more than 8 bits, integers or floats."""
+    return image.mode.startswith(("I", "F"))
+
+
+def is_cut(image) -> bool:
+    """Whether PIL keeps 8 of more bits of each channel."""
+    if is_deep(image) or not image.tile:
+        return False
+    codec, *_, args = image.tile[0]
+    deep_ppm = codec.startswith("ppm") and isinstance(args, tuple) and args[-1] > 255
+    return deep_ppm or ";16" in str(args)
+
+
+def has_no_colour(image) -> bool:
+    """Whether every pixel of a PIL image's current page is a level of gray."""
+    x = pixels(image, gray=False)
+    return bool((x == x[..., :1]).all())
+
+
+def num_pages(image) -> int:
+    """The pages of a TIFF, or the frames of an animation. A JPEG's further images are previews."""
+    return image.n_frames if image.format in ("TIFF", "GIF", "PNG", "WEBP") else 1
 
 
 def orientation(image) -> int:
@@ -126,11 +152,42 @@ def orientation(image) -> int:
         return 1
 
 
-def decoded(source: Path | bytes, fit: Fit, gray: bool, binary: bool = False) -> np.ndarray:
-    """The first frame of an encoded image: uint8 [H, W, 1] or [H, W, 3].
+def pixels(image, gray: bool) -> np.ndarray:
+    """The numbers of a PIL image's current page, [H, W] or [H, W, 3].
 
-    It is turned as its EXIF orientation says, put on white where it is transparent, and reduced
-    from 16 bits of gray to 8.
+    It is turned as its EXIF orientation says, and put on white where it is transparent. They are
+    uint8, but of deep images as they are stored.
+
+    Args:
+      gray: whether colours become levels of gray.
+
+    Raises:
+      ValueError: they are not finite.
+    """
+    from PIL import Image, ImageOps
+
+    turned = orientation(image) != 1
+    image.load()
+    image = ImageOps.exif_transpose(image) if turned else image
+    if is_deep(image):
+        x = np.asarray(image)
+        if not np.isfinite(x).all():
+            raise ValueError("its pixels are not finite")
+        return x if gray else np.repeat(x[..., None], 3, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    return np.asarray(image.convert("L" if gray else "RGB"))
+
+
+def decoded(
+    source: Path | bytes,
+    fit: Fit,
+    gray: bool,
+    binary: bool = False,
+) -> np.ndarray:
+    """The first page of an encoded image: [H, W, 1] or [H, W, 3], uint8 or float32, see `ranges`.
 
     Args:
       source: a file, or its contents.
@@ -142,32 +199,18 @@ def decoded(source: Path | bytes, fit: Fit, gray: bool, binary: bool = False) ->
       UserError: it is smaller than the crop.
       Exception: nearly any, where it is broken.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        turned = orientation(image) != 1
-        image.load()
-        image = ImageOps.exif_transpose(image) if turned else image
-        if image.mode == "F":
-            raise ValueError("its pixels are floating-point numbers")
-        if image.mode.startswith("I"):
-            image = Image.fromarray(_eight_bits(np.asarray(image)))
-        elif "A" in image.mode or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image).convert("RGB")
-        image = image.convert("L" if gray else "RGB")
-        if binary:
-            image = Image.fromarray(_full_scale(np.asarray(image)))
-        x = np.asarray(fitted(image, fit))
-        return x[..., None] if gray else x
+        x = pixels(image, gray)
+    x = _full_scale(x) if binary else x
+    return finished(x, fit, ranges.of_arrays("type", [x], "it"))
 
 
-def _eight_bits(x: np.ndarray) -> np.ndarray:
-    """16 bits of gray, 0..65535, as uint8."""
-    if x.min() < 0 or x.max() > 65535:
-        raise ValueError("its pixels have more than 16 bits")
-    return np.round(x / 257).astype(np.uint8)
+def finished(x: np.ndarray, fit: Fit, of: Range | None) -> np.ndarray:
+    """The numbers of an image, [H, W] or [H, W, 3], as x: scaled, cropped and resized."""
+    x = ranges.scaled(x[..., None] if x.ndim == 2 else x, of)
+    return _fitted_array(x, fit) if fit.size else x
 
 
 def _full_scale(x: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ class Request(NamedTuple):
     manual_dir: str
     fit: Fit  # how images are cropped and resized
     skip_broken: bool
+    scale: str  # which stored numbers are 0 and 1, see `ranges`
     num_valid: int
     num_test: int
     cache: Path  # root of the decoded arrays and downloads
@@ -31,4 +32,4 @@ class Reader(NamedTuple):
 
     sources: tuple[str, ...]  # where it may come from, best first; "auto" is always allowed
     read: Callable[[Request], Dataset]  # splits included
-    takes_path: bool = False  # whether data.path says where it is
+    takes_path: bool = False  # a user's own: data.path says where it is, data.scale its range

@@ -12,6 +12,7 @@ from vae_jax.data import (
     mnist,
     mnist_files,
     prepared,
+    ranges,
     user_file,
 )
 from vae_jax.data.reader import Reader, Request
@@ -40,6 +41,7 @@ def load(
     resize: tuple[int, ...] = (),
     crop: str = "center",
     skip_broken: bool = False,
+    scale: str = "type",
     num_valid: int,
     num_test: int = 0,
     cache_dir: str | os.PathLike | None = None,
@@ -59,6 +61,8 @@ def load(
       manual_dir: where the official files are; default: the download cache, then the network.
       resize, crop: what is done to uint8 images, see `images.Fit`.
       skip_broken: whether broken files of a folder are left out.
+      scale: of "file" and "folder", which stored numbers are 0 and 1: "type", "range" or
+        "LOW:HIGH", see `ranges`.
       num_valid: how many training examples are held out for validation, always the same ones; 0
         where the data has a validation split of its own.
       num_test: how many for testing, where the data has no test split; digits: 0 stands for 300.
@@ -68,6 +72,9 @@ def load(
       UserError: an argument is wrong, or the data cannot be had as asked for.
     """
     _check_names(name, source, path)
+    ranges.check(scale)
+    if scale != "type" and not DATASETS[name].takes_path:
+        raise UserError(f'data.scale is {scale!r}, but {name} is never scaled: set it to "type"')
     _check_folders(source, data_dir, manual_dir)
     request = Request(
         name=name,
@@ -77,6 +84,7 @@ def load(
         manual_dir=manual_dir,
         fit=images.make_fit(tuple(resize), crop),
         skip_broken=skip_broken,
+        scale=scale,
         num_valid=num_valid,
         num_test=num_test,
         cache=cache.root(cache_dir),

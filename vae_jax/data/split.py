@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
-from vae_jax.data import arrays
+from vae_jax.data import arrays, ranges
 from vae_jax.data.kinds import kind_of
 from vae_jax.errors import UserError
 from vae_jax.types import Example
 
 # Never to be changed, and no field: all runs hold out the same rows, so they stay comparable.
 _HELD_OUT_SEED = (20131220, 13126114, 1)
-_PARTS = ("train", "valid", "test")
 
 
 # Which examples of a split, 0 <= i < num: an index, a slice or an array.
@@ -91,6 +91,8 @@ class Dataset(NamedTuple):
     # {labels: the names of 0, 1, ...}, where they are known
     class_names: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     value_names: tuple[str, ...] = ()  # of the values of a vector, where they are known
+    # the stored numbers that are 0 and 1 in x; None: x is what was stored
+    stored_range: tuple[float, float] | None = None
     given_kind: str = ""  # a key of `kinds.KINDS`; "": that of the shape of an example
 
     @property
@@ -119,7 +121,7 @@ class Dataset(NamedTuple):
         Raises:
           UserError: a split has no such labels.
         """
-        splits = {part: getattr(self, part) for part in _PARTS}
+        splits = {part: getattr(self, part) for part in arrays.PARTS}
         for part, split in splits.items():
             for name in names:
                 if name not in split.columns:
@@ -168,42 +170,46 @@ def from_arrays(
     labels: dict[str, Any] | None = None,
     class_names: dict[str, tuple[str, ...]] | None = None,
     columns: list[str] | None = None,
+    scale: str = "type",
 ) -> Dataset:
     """A dataset made of arrays in memory.
 
     Args:
       name: of the dataset, in outputs and error messages.
       x_train, x_test: [N, H, W], [N, H, W, C] or [N, D]; uint8, float (becomes float32) or bool
-        (becomes 0 or 255).
-      y_train, y_test: integer labels [N], the column "label".
+        (becomes 0 or 255), of images also other integers. Of a masked array what is masked is
+        missing; a structured array [N] is vectors with named values.
+      y_train, y_test: labels [N] or [N, 1], the column "label": integers, floats, bools or strings,
+        or one-hot [N, classes].
       num_valid: how many examples of x_train are held out for validation, at least 1.
       num_test: how many are held out for testing; 0 with x_test, else at least 1.
       source: where the arrays come from, for the record.
       observed: bool, the shape of x_train; False where a value is missing, whatever x has there.
         With x_test a pair (of x_train, of x_test).
-      labels: {name: integers or floats [N]}, further columns of labels; with x_test pairs. The
+      labels: {name: labels like y_train}, further columns of labels; with x_test pairs. The
         default labels are y_train, else the first of these.
-      class_names: {name: (name of label 0, of label 1, ...)}.
+      class_names: {name: (name of label 0, of label 1, ...)}; strings and bools have their own.
       columns: the names of the values of vectors.
+      scale: which stored numbers are 0 and 1: "type", "range" or "LOW:HIGH", see `ranges`.
 
     Raises:
       UserError: an array or a number is not as described.
     """
-    x = {"train": x_train} if x_test is None else {"train": x_train, "test": x_test}
-    masks = {}
+    ranges.check(scale)
+    given = {"x_train": x_train, "x_test": x_test, "y_train": y_train, "y_test": y_test}
+    given = {key: values for key, values in given.items() if values is not None}
     if observed is not None:
-        for part, mask in arrays.parts(name, "observed", observed, x).items():
-            masks[part] = arrays.mask(mask, x[part], f"{name}: observed")
-            x[part] = arrays.filled(x[part], masks[part])
-    data = arrays.checked(name, x["train"], x.get("test"), y_train, y_test)
-    for part, mask in masks.items():
-        data[f"observed_{part}"] = mask.reshape(data[f"x_{part}"].shape)
+        masks = arrays.pairs(name, "observed", observed, given)
+        given |= {f"observed_{part}": mask for part, mask in masks.items()}
+    data = arrays.checked(name, given, scale)
+    names = {}
     for label, values in (labels or {}).items():
         if not label or (label == "label" and y_train is not None):
             raise UserError(f"{name}: labels {label!r}: choose another name, y_train has 'label'")
-        what = f"{name}: labels {label!r}"
-        for part, column in arrays.parts(name, f"labels {label!r}", values, x).items():
-            data[f"{label}:{part}"] = arrays.column(column, len(data[f"x_{part}"]), what)
+        what = f"labels {label!r}"
+        of_parts = arrays.pairs(name, what, values, data)
+        columns_of, names[label] = arrays.labels(of_parts, data, f"{name}: {what}")
+        data |= {f"{label}:{part}": column for part, column in columns_of.items()}
     dataset = assemble(name, source, data, num_valid=num_valid, num_test=num_test)
     if unknown := set(class_names or {}) - set(dataset.train.columns):
         raise UserError(f"{name}: class_names of {min(unknown)!r}, but there are no such labels")
@@ -212,7 +218,10 @@ def from_arrays(
             f"{name}: {len(columns)} columns are named, but the shape of an example is "
             f"{dataset.example_shape}"
         )
-    return dataset._replace(class_names=dict(class_names or {}), value_names=tuple(columns or ()))
+    names = {label: known for label, known in names.items() if known} | dict(class_names or {})
+    return dataset._replace(
+        class_names=dataset.class_names | names, value_names=tuple(columns or dataset.value_names)
+    )
 
 
 def assemble(
@@ -247,7 +256,23 @@ def assemble(
     rows = dict(zip(("test", "valid", "train"), parts, strict=True))
     splits = {part: whole._replace(rows=np.sort(chosen)) for part, chosen in rows.items()}
     splits |= own
-    return Dataset(name, source, splits["train"], splits["valid"], splits["test"])
+    for note in data.get("notes", ()):
+        logging.warning("%s", note)
+    label_names = tuple(data.get("label_names", np.array(())).tolist())
+    stored_range = (0.0, 255.0) if whole.x.dtype == np.uint8 else None
+    if "stored_range" in data:
+        low, high = data["stored_range"].tolist()
+        stored_range = (low, high)
+    return Dataset(
+        name,
+        source,
+        splits["train"],
+        splits["valid"],
+        splits["test"],
+        class_names={"label": label_names} if label_names else {},
+        value_names=tuple(data.get("value_names", np.array(())).tolist()),
+        stored_range=stored_range,
+    )
 
 
 def _whole(data: arrays.Arrays, part: str) -> Split:

@@ -8,18 +8,19 @@ from typing import TypeVar
 import numpy as np
 
 from vae_jax.data import arrays, cache, images
+from vae_jax.data.arrays import PARTS
 from vae_jax.data.reader import Reader, Request
 from vae_jax.data.split import Dataset, assemble
 from vae_jax.errors import UserError
 
-# The layouts of an .npz file: {key of the examples: {name of another array: its key}}.
-_LAYOUTS = {
-    "x_train": {"x_test": "x_test", "y_train": "y_train", "y_test": "y_test"},
-    "x": {"y_train": "y"},
-    "images": {"y_train": "labels"},
-}
-_KEYS = "x_train[, x_test, y_train, y_test], or x[, y], or images[, labels]"
-
+# The layouts of an .npz file: {an array: its key}.
+_LAYOUTS = (
+    {f"{array}_{part}": f"{array}_{part}" for part in PARTS for array in ("x", "y", "observed")},
+    {"x_train": "x", "y_train": "y", "observed_train": "observed"},
+    {"x_train": "images", "y_train": "labels", "observed_train": "observed"},
+    {"x_train": "arr_0"},
+)
+_KEYS = "x_train[, x_valid, x_test, y_train, ...], or x[, y], or images[, labels]"
 
 Result = TypeVar("Result")
 
@@ -28,22 +29,23 @@ def _read(request: Request) -> Dataset:
     return assemble(
         Path(request.path).name,
         "file",
-        read(request.path, request.cache, request.fit),
+        read(request.path, request.cache, request.fit, request.scale),
         num_valid=request.num_valid,
         num_test=request.num_test,
     )
 
 
-def read(path: str, root: Path, fit: images.Fit) -> arrays.Arrays:
+def read(path: str, root: Path, fit: images.Fit, scale: str) -> arrays.Arrays:
     """The checked arrays of the file at `path`, memory-mapped, their images cropped and resized.
 
     An .npy file that needs no conversion is mapped itself; everything else is converted once, into
-    the cache. Where nothing is converted the entry is empty and says that the values were checked.
+    the cache. Where nothing is converted the entry says that the values were checked, and no more.
 
     Args:
       path: of the file.
       root: the folder of the cache.
       fit: how images are cropped and resized.
+      scale: which stored numbers are 0 and 1, see `ranges`.
 
     Raises:
       UserError: the file is missing, damaged, or does not hold what a dataset can be made of.
@@ -63,48 +65,53 @@ def read(path: str, root: Path, fit: images.Fit) -> arrays.Arrays:
             f"data.path: {file} is neither .npy nor .npz: save the data with np.save or np.savez"
         )
     state = file.stat()
-    identity = f"{file}\n{state.st_mtime_ns}\n{state.st_size}"
-    key = f"file-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-v1"
+    identity = f"{file}\n{state.st_mtime_ns}\n{state.st_size}\n{scale}"
+    key = f"file-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-v2"
     if file.suffix == ".npz":
-        data = cache.cached(root, key, lambda: _read_npz(file))
+        data = cache.cached(root, key, lambda: _read_npz(file, scale))
     else:
         raw = _guarded(file, lambda: np.lib.format.open_memmap(file, mode="r"))
-        data = cache.cached(root, key, lambda: _converted(file, raw))
-        data = data or {"x_train": arrays.with_channels(raw)}
+        converted = cache.cached(root, key, lambda: _converted(file, raw, scale))
+        data = {"x_train": arrays.with_channels(raw)} | converted
     return images.fit_arrays(str(file), root, key, data, fit)
 
 
-def _converted(file: Path, raw: np.ndarray) -> arrays.Arrays:
-    """The checked arrays of a mapped file; {} when it needs no conversion."""
-    data = arrays.checked(str(file), raw)
-    return {} if np.may_share_memory(data["x_train"], raw) else data
+def _converted(file: Path, raw: np.ndarray, scale: str) -> arrays.Arrays:
+    """The checked arrays of a mapped file, without the examples where they need no conversion."""
+    data = arrays.checked(str(file), {"x_train": raw}, scale)
+    if np.may_share_memory(data["x_train"], raw):
+        del data["x_train"]
+    return data
 
 
-def _read_npz(file: Path) -> arrays.Arrays:
+def _read_npz(file: Path, scale: str) -> arrays.Arrays:
     """The checked arrays of an .npz file."""
 
-    def members() -> arrays.Arrays:
+    def members() -> tuple[arrays.Arrays, list[str]]:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as archive:
             chosen = _layout(file, archive.files)
             data = {ours: archive[theirs] for ours, theirs in chosen.items()}
+            unused = [key for key in archive.files if key not in chosen.values()]
         if not all(
             isinstance(x, np.ndarray) for x in data.values()
         ):  # NumPy gives bytes for other files
             raise ValueError("its members are not arrays")
-        return data
+        return data, unused
 
-    return arrays.checked(str(file), **_guarded(file, members))
+    given, unused = _guarded(file, members)
+    data = arrays.checked(str(file), given, scale)
+    if unused:
+        note = f"of {file} these arrays are not used: {', '.join(unused)} (those that are: {_KEYS})"
+        data["notes"] = np.array([*data.get("notes", ()), note])
+    return data
 
 
 def _layout(file: Path, keys: list[str]) -> dict[str, str]:
     """{the name of an array: its key in the file}."""
-    if keys == ["arr_0"]:
-        return {"x_train": "arr_0"}
-    for x, others in _LAYOUTS.items():
-        if x in keys:
-            return {"x_train": x} | {
-                ours: theirs for ours, theirs in others.items() if theirs in keys
-            }
+    for layout in _LAYOUTS:
+        chosen = {ours: theirs for ours, theirs in layout.items() if theirs in keys}
+        if "x_train" in chosen:
+            return chosen
     raise UserError(f"data.path: {file} holds {', '.join(keys) or 'nothing'}; expected {_KEYS}")
 
 

@@ -153,6 +153,8 @@ def _data(data: dict) -> str:
     counts = ", ".join(f"{data[f'num_{split}']:,} {split}" for split in ("train", "valid", "test"))
     shape = " × ".join(map(str, data["example_shape"]))
     prepared = f", {data['preparation']}" if data.get("preparation") else ""
+    if data.get("stored_range") not in (None, [0, 255]):
+        prepared += ", {:g} to {:g} as 0 to 1".format(*data["stored_range"])
     return f"{counts} examples of {shape} values{prepared}; binarization {data['binarization']}"
 
 

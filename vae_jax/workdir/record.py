@@ -21,16 +21,18 @@ from vae_jax.parallel import devices
 from vae_jax.workdir import checkpoints, files
 
 # Fields that may differ when a run goes on: none of them changes the trajectory. Where the data
-# comes from may differ too, as long as it is the same data.
+# comes from, and how it is read, may differ too, as long as it is the same data.
 FREE = (
     "eval.",
     "checkpoint.",
     "data.data_dir",
     "data.manual_dir",
     "data.path",
+    "data.scale",
     "data.source",
     "data.resident",
 )
+_PLACES = ("data_dir", "manual_dir", "path")  # fields of data that name files or folders
 
 
 def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
@@ -49,6 +51,7 @@ def load_dataset(config: ConfigDict, workdir: Path) -> Dataset:
         resize=fields.resize,
         crop=fields.crop,
         skip_broken=fields.skip_broken,
+        scale=fields.scale,
         num_valid=fields.num_valid,
         num_test=fields.num_test,
     )
@@ -81,6 +84,7 @@ def describe_dataset(dataset: Dataset, binarization: str, scaling: Scaling | Non
         "num_test": dataset.test.num,
         "binarization": binarization,
         "preparation": dataset.preparation,
+        "stored_range": dataset.stored_range and list(dataset.stored_range),
         "label_names": list(dataset.label_names),
         "example_shape": list(dataset.example_shape),
         "kind": dataset.kind,
@@ -172,8 +176,16 @@ def open_workdir(workdir: Path, record: dict, catalogue: Catalogue) -> dict:
     if before is not None:
         check_same_run(workdir, before, record, catalogue)
         record = record | {"init_from": record["init_from"] or before["init_from"]}
+    record = record | {"config": _from_anywhere(record["config"])}
     files.write_json(workdir / "config.json", record)
     return record
+
+
+def _from_anywhere(config: dict) -> dict:
+    """The recorded config, whose data is found whatever folder a command is started in."""
+    data = config["data"]
+    places = {name: str(Path(data[name]).expanduser().absolute()) for name in _PLACES if data[name]}
+    return config | {"data": data | places}
 
 
 def read_record(workdir: Path) -> dict | None:
@@ -268,10 +280,11 @@ def _config_differences(old: dict, new: dict) -> list[str]:
 
 
 def _dataset_differences(old: dict, new: dict) -> list[str]:
+    """What differs in the data itself; its name and its place may."""
     return [
         f"dataset {name} {value!r} -> {new[name]!r}"
         for name, value in old.items()
-        if name != "source" and value != new[name]
+        if name not in ("name", "source") and value != new[name]
     ]
 
 
