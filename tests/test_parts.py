@@ -397,3 +397,20 @@ def test_parts_that_do_not_fit_are_refused_by_name():
     told = "objective.name 'free_bits' needs a rate, which model.name 'ae' does not have; what fits"
     with pytest.raises(UserError, match=told):
         check(config, KNOWN)
+
+
+@pytest.mark.quick
+def test_every_number_has_a_largest_value():
+    known = catalogue()
+    start = flatten(known.default())
+    for name, field in known.fields.items():
+        like = field.default
+        if field.choices or field.of_names or isinstance(like, str | bool):
+            continue
+        huge = 1e300 if isinstance(like, float) else 10**20
+        config = known.default()
+        section, last = name.split(".")
+        config[section][last] = (huge,) if isinstance(like, tuple) else huge
+        with pytest.raises(UserError, match=rf"{name} is .*, expected (at most|less than) "):
+            check(config, known)
+        assert start[name] == like

@@ -492,3 +492,31 @@ def test_the_best_of_a_member_that_diverged_stays(config, images):
     for diverged_at, kept in ((-1, True), (12, False)):
         after = judge(state._replace(diverged_at=jnp.int32(diverged_at)), hypers, jnp.float32(-5.0))
         assert (int(after.best.step) == 30) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "pattern"),
+    [
+        (
+            "hypers.latent_dim",
+            10**8,
+            "the model with its optimizer .* or hypers.latent_dim",
+        ),
+        (
+            "network.hidden",
+            (10**7, 10**7),
+            "the model with its optimizer takes .* GiB, where a",
+        ),
+        ("objective.num_samples", 10**8, "a training step .* train.batch_size or objective.num_s"),
+        ("eval.batch_size", 10**9, "a block of the evaluation .*make eval.batch_size or"),
+        ("train.num_epochs", 1e9, "train.num_epochs 1e.09 are 1e.10 steps: at most 2,147,483,647"),
+    ],
+)
+def test_what_no_memory_holds_is_refused_before_anything_is_made(
+    config, images, tmp_path, name, value, pattern
+):
+    section, field = name.split(".")
+    config[section][field] = value
+    with pytest.raises(UserError, match=pattern):
+        vae_jax.train(config, tmp_path / "run", dataset=images)
+    assert not (tmp_path / "run").exists()

@@ -33,7 +33,7 @@ from vae_jax.training.program import (
     which_params,
 )
 from vae_jax.training.signals import catch_signals
-from vae_jax.training.suitability import check_data
+from vae_jax.training.suitability import check_data, check_memory
 from vae_jax.types import TrainState
 from vae_jax.workdir import checkpoints, files, owner, record
 
@@ -225,6 +225,7 @@ def _prepare(
     programs = make_programs(config, facts, catalogue)
     low, high = scan.value_range(dataset)
     for program in {id(program.steps): program for program in programs}.values():
+        check_memory(program, device_memory())
         check_data(program, dataset, low, high)
         estimators.check(program, dataset)
     if sweep.swept(config) and config.sweep.max_members == 0:

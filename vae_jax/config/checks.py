@@ -14,6 +14,8 @@ from vae_jax.config.catalogue import CHOSEN_BY, DEFAULTS, Catalogue
 from vae_jax.errors import UserError
 from vae_jax.types import Field
 
+LARGEST = 1e9  # number in a configuration, of a field that does not say more
+
 
 def nearest(name: str, known) -> str:
     """What a misspelt name was meant to be: "did you mean a, b?", or else all that there is."""
@@ -293,6 +295,9 @@ def _check_value(name: str, value, one, field: Field) -> None:
         raise UserError(f"{name} is {value!r}; {nearest(str(one), field.choices)}")
     if isinstance(one, float) and not math.isfinite(one):
         raise UserError(f"{name} is {value!r}, expected a finite number")
+    unlimited = field.most is None and field.below is None
+    if isinstance(one, int | float) and unlimited and abs(one) > LARGEST:
+        raise UserError(f"{name} is {value!r}, expected at most {LARGEST:g}")
     limits = (
         (field.above, lambda limit: one > limit, "more than"),
         (field.least, lambda limit: one >= limit, "at least"),

@@ -13,7 +13,9 @@ FIELDS = {
     "scale": Field(
         "type", 'which numbers of yours become 0 and 1: by their "type", their "range", or "0:4095"'
     ),
-    "resize": Field((), "(height, width) of uint8 images, after cropping; (): not resized"),
+    "resize": Field(
+        (), "(height, width) of uint8 images, after cropping; (): not resized", above=0, most=16_384
+    ),
     "crop": Field("center", '"center" | "none" | "148x178": the centred part of 148 rows'),
     "skip_broken": Field(False, "whether broken files of a folder are left out, with a warning"),
     "num_valid": Field(5000, "examples of train that are held out for validation", least=0),

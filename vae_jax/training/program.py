@@ -211,6 +211,12 @@ def make_program(
     hypers = population.grid(config, changes)
     width, example_shape = population.width(hypers), np.shape(facts.x_mean)
     steps_per_epoch = facts.num_train / config.train.batch_size
+    total_steps = math.ceil(config.train.num_epochs * steps_per_epoch)
+    if total_steps > np.iinfo(np.int32).max:
+        raise UserError(
+            f"train.num_epochs {config.train.num_epochs:g} are {total_steps:.3g} steps: at most "
+            f"{np.iinfo(np.int32).max:,} can be counted"
+        )
     model = trained = make_model(config, facts, catalogue, width)
     if config.train.dtype != "float32":
         trained = make_model(config, facts, catalogue, width, config.train.dtype)
@@ -239,7 +245,7 @@ def make_program(
         example=facts.example(),
         draw_like=draw_like,
         steps_per_epoch=steps_per_epoch,
-        total_steps=math.ceil(config.train.num_epochs * steps_per_epoch),
+        total_steps=total_steps,
         steps_per_call=config.train.steps_per_call or max(1, min(100, round(steps_per_epoch / 5))),
         one_by_one_on_cpu=_architecture(config, facts, catalogue, width).one_by_one_on_cpu,
     )

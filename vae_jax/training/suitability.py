@@ -1,10 +1,14 @@
 """Whether a dataset suits the configuration: its size, its labels, and the range of its values."""
 
+import math
+
+import jax
 from absl import logging
 from ml_collections import ConfigDict
 
 from vae_jax.data import Dataset, scan
 from vae_jax.errors import UserError
+from vae_jax.parallel import population
 from vae_jax.training.program import Program
 from vae_jax.types import Likelihood
 
@@ -47,6 +51,34 @@ def check_data(program: Program, dataset: Dataset, low: float, high: float) -> N
         )
     if program.likelihood is not None:
         _check_support(program.likelihood, config, dataset, low, high)
+
+
+def check_memory(program: Program, memory: int) -> None:
+    """Checks that nothing that a member needs at once is larger than `memory` bytes alone.
+
+    Raises:
+      UserError: something is; it names the fields to make smaller.
+    """
+    config, size = program.config, math.prod(program.example_shape)
+    state = jax.eval_shape(program.steps.init, population.member(program.hypers, 0))
+    values = math.prod((config.train.batch_size, config.objective.num_samples, size))
+    block = math.prod((config.eval.batch_size, config.eval.samples_per_step, size))
+    needed = {
+        "the model with its optimizer": (state, "the network or hypers.latent_dim"),
+        "p(x|z) of a training step": (values, "train.batch_size or objective.num_samples"),
+        "p(x|z) of a block of the evaluation": (block, "eval.batch_size or eval.samples_per_step"),
+    }
+    for what, (arrays, fields) in needed.items():
+        num_bytes = 4 * arrays if isinstance(arrays, int) else _num_bytes(arrays)
+        if num_bytes > memory:
+            raise UserError(
+                f"{what} takes {num_bytes / 2**30:,.1f} GiB, where a device has "
+                f"{memory / 2**30:,.1f}: make {fields} smaller"
+            )
+
+
+def _num_bytes(tree) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _check_support(
