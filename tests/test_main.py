@@ -378,7 +378,82 @@ def test_sigterm_saves_and_says_how_to_go_on(command, straight, undrawn, tmp_pat
     assert_same_end(straight, tmp_path / "run")
 
 
+def test_a_signal_while_it_draws_ends_it_at_once(command, straight, tmp_path, monkeypatch):
+    run, drawn = tmp_path / "run", []
+    shutil.copytree(straight, run)
+    (run / "report.html").unlink()  # so that there is something to do
+
+    def draw(*_):
+        signal.raise_signal(signal.SIGINT)
+        drawn.append("and went on")
+
+    monkeypatch.setattr(finish.Outcome, "_draw", draw)
+    status, stderr = command(*LONG)
+    assert status == 128 + signal.SIGINT and not drawn and "Traceback" not in stderr
+    assert "the same command goes on" in stderr
+    monkeypatch.setattr(finish.Outcome, "_draw", lambda *_: None)
+    assert command(*LONG)[0] == 0
+    assert (run / "report.html").exists() and samples_of(run) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        (
+            "def get_config():\n    return 1 / 0\n",
+            r"x.py, line 2: ZeroDivisionError: division by",
+        ),
+        ("def get_config(:\n", r"x.py, line 1: SyntaxError"),
+        ("\nimport nosuch\n", r"x.py, line 2: ModuleNotFoundError: No module named 'nosuch'"),
+        (None, r"--config cannot be read: .*x.py'; the package's are in .*configs$"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_used(command, tmp_path, text, pattern):
+    path = tmp_path / "x.py"
+    if text is not None:
+        path.write_text(text)
+    assert_one_line(command(config=path, small=False), pattern)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "pattern"),
+    [
+        ("SLURM_STEP_NUM_TASKS", "abc", r"SLURM_STEP_NUM_TASKS, .* is no number .*'abc'"),
+        ("JAX_PLATFORMS", "cuda", r"JAX has no device for JAX_PLATFORMS='cuda' \(none is there\)"),
+    ],
+)
+def test_an_environment_that_cannot_be_used(command, monkeypatch, name, value, pattern):
+    def no_devices():
+        raise AssertionError  # as JAX does it
+
+    monkeypatch.setenv(name, value)
+    if name == "JAX_PLATFORMS":
+        monkeypatch.setattr(jax, "devices", no_devices)
+    assert_one_line(command(), pattern)
+
+
+def test_whatever_else_fails_is_one_line_and_debug_has_the_traceback(command, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("out of luck\nand more lines")
+
+    monkeypatch.setattr(main.api, "train", fails)
+    assert_one_line(command(), r"^error: RuntimeError: out of luck \(--debug shows where\)$")
+    with pytest.raises(RuntimeError):
+        command("--debug")
+
+
 # --- real processes
+
+
+def test_ctrl_c_in_the_first_seconds_ends_it_without_a_word(blobs, tmp_path):
+    process = start(tmp_path / "run", blobs, drawn=True)
+    loaded = Path(f"/proc/{process.pid}/maps")
+    while "jaxlib" not in loaded.read_text():  # it is just being imported
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT, stderr
+    assert "Traceback" not in stderr and not (tmp_path / "run").exists()
 
 
 # The command, but for the pictures, which take longer than all the rest of so short a run.

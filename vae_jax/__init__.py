@@ -5,9 +5,18 @@ run = vae_jax.train(config, "runs/mine")
 run = vae_jax.load("runs/mine")
 """
 
+import signal
+import sys
+
 __version__ = "0.1.0"
 
-from vae_jax.api import Run, evaluate, load, report, train
-from vae_jax.parts import default
+# The command line imports this first, for seconds. Ctrl-C ends it there without a traceback, and
+# until something has been written.
+_is_command = sys.orig_argv[1:3] == ["-m", "vae_jax.main"]
+if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from vae_jax.api import Run, evaluate, load, report, train  # noqa: E402
+from vae_jax.parts import default  # noqa: E402
 
 __all__ = ["Run", "default", "evaluate", "load", "report", "train"]

@@ -83,7 +83,7 @@ def train(
         results = files.read_json(workdir / "results.json")
         if results:  # of a shorter training, which goes on
             files.write_json(workdir / "results.json", results | {"complete": False})
-        outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=True)
+        outcome = Outcome(workdir, now["dataset"], dataset, stop, resume=True)
         for program in programs:
             state = fit(program, dataset, workdir, stop, params, on_row)
             outcome.add(Evaluator(program), state)
@@ -120,7 +120,7 @@ def evaluate(
         now = record.open_workdir(workdir, now, catalogue)
         # Whoever asks for estimates asks for more, not for the numbers there are once again.
         more = bool(config.eval.estimators)
-        outcome = Outcome(workdir, now["dataset"], dataset, stop.check, resume=more)
+        outcome = Outcome(workdir, now["dataset"], dataset, stop, resume=more)
         for program in programs:
             evaluator = Evaluator(program)
             _, state = _restored(program, workdir, evaluator.mesh)

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,6 +45,12 @@ def run(argv: list[str]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return os.EX_IOERR if isinstance(error, SaveError) else 1
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        cause = (str(error).strip() or "no message").splitlines()[0]
+        print(f"error: {type(error).__name__}: {cause} (--debug shows where)", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -61,8 +68,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
     except OSError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"--config cannot be read: {reason}") from error
+        raise _no_config(error) from error
     except Exception as error:  # an override of no field, or whatever the config file raises
         raise _config_error(argv, error) from error
     if rest[1:]:
@@ -105,8 +111,21 @@ def _config_error(argv: list[str], error: Exception) -> UserError:
         match = re.match(r"--?config\.([\w.]+)", argument)
         if match and match[1] not in known:
             return settings.unknown_field(match[1], catalogue())
-    file = next((a for a in argv if a.startswith("--config=")), "--config")
-    return UserError(f"{file}: {type(error).__name__}: {str(error).splitlines()[0]}")
+    given = next((a for a in argv if a.startswith("--config=")), "--config=")
+    file = Path(given.removeprefix("--config=").split(":")[0])
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == file]
+    where = f", line {frames[-1].lineno}" if frames else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f", line {error.lineno}"
+    reason = (str(error).strip() or "no message").splitlines()[0]
+    return UserError(f"{given}{where}: {type(error).__name__}: {reason}")
+
+
+def _no_config(error: OSError) -> UserError:
+    reason = str(error).splitlines()[-1].strip()
+    folder = Path(__file__).parents[1] / "configs"
+    hint = f"; the package's are in {folder}" if folder.is_dir() else ""
+    return UserError(f"--config cannot be read: {reason}{hint}")
 
 
 def stored_config(workdir: Path, values: flags.FlagValues):
@@ -185,7 +204,9 @@ def execute(values: flags.FlagValues) -> int:
         return 0
     _refuse_empty_lists(values)
     join_processes(values)
+    _check_devices()
     keep_compiled()
+    os.environ["MPLBACKEND"] = "agg"  # whatever the user has for windows, this draws into files
     sys.unraisablehook = _unraisable
     return _train_or_evaluate(workdir, values)
 
@@ -231,7 +252,12 @@ def join_processes(values: flags.FlagValues) -> None:
     if not missing and values.process_id >= values.num_processes:
         raise UserError(f"--process_id is {values.process_id}, expected less than --num_processes")
     variables = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-    tasks = max(int(os.environ.get(name, 1)) for name in variables)
+    try:
+        tasks = max(int(os.environ.get(name, 1)) for name in variables)
+    except ValueError as error:
+        raise UserError(
+            f"one of {', '.join(variables)} is no number ({error}): the cluster sets them; unset it"
+        ) from error
     alone = bool(missing) and tasks == 1
     if alone and not _has_tpu():
         return
@@ -245,6 +271,19 @@ def join_processes(values: flags.FlagValues) -> None:
             return
         reason = str(error).splitlines()[0]
         raise UserError(f"the processes do not find each other: {reason}") from error
+
+
+def _check_devices() -> None:
+    """Raises UserError if JAX finds no device of the kind that it is told to use."""
+    try:
+        jax.devices()
+    except Exception as error:  # JAX raises several kinds, some without words
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error).strip() or "none is there").splitlines()[0]
+        raise UserError(
+            f"JAX has no device for JAX_PLATFORMS={wanted!r} ({reason}): install what it needs, "
+            "such as jax[cuda12], or unset that"
+        ) from error
 
 
 def _has_tpu() -> bool:

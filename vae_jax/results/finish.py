@@ -1,7 +1,6 @@
 """What a finished training leaves to look at: results.json (an entry for each member: `_describe`),
 tables, pictures, and a few lines on the terminal."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +26,7 @@ from vae_jax.run import Run
 from vae_jax.training import tensorboard
 from vae_jax.training.evaluation import Evaluation, Evaluator, summarize
 from vae_jax.training.program import Program, chosen_params, which_params
+from vae_jax.training.signals import catch_signals
 from vae_jax.types import Params, TrainState
 from vae_jax.workdir import files, ranking, record, rows
 
@@ -48,11 +48,11 @@ class Outcome:
         workdir: Path,
         description: dict,
         dataset: Dataset,
-        check: Callable[[], None],
+        stop: catch_signals,
         resume: bool,
     ):
         self.workdir, self.description = workdir, description
-        self.dataset, self.check, self.resume = dataset, check, resume
+        self.dataset, self.stop, self.check, self.resume = dataset, stop, stop.check, resume
         self.programs: list[Program] = []
         self.images: dict[int, np.ndarray] = {}
         self.params: dict[int, Params] = {}
@@ -189,16 +189,16 @@ class Outcome:
         evaluation = self.programs[0].config.eval
         runs = {m: partial(self._run, m) for m in self.params} if evaluation.estimators else {}
         self.estimates = estimate_members(members, self.estimates, runs, self.dataset, self.check)
-        say("drawing")
-        if processes.is_main():
-            self._draw(members)
-            if evaluation.tensorboard:
-                steps = {member["member"]: member["step"] for member in members}
-                tensorboard.write_pictures(self.workdir, self.programs, steps)
         results = self._results(complete=done)
-        if processes.is_main():
-            page.write(self.workdir, catalogue, results)
-        self._write(results)  # "complete" comes last
+        say("drawing")
+        with self.stop.at_once():
+            if processes.is_main():
+                self._draw(members)
+                if evaluation.tensorboard:
+                    steps = {member["member"]: member["step"] for member in members}
+                    tensorboard.write_pictures(self.workdir, self.programs, steps)
+                page.write(self.workdir, catalogue, results)
+            self._write(results)  # "complete" comes last
         print_summary(results, self.workdir, catalogue)
         processes.wait_for_all("finished")  # nobody reads before everything is written
         raise_violations(self.estimates, estimators)

@@ -1,7 +1,11 @@
 """Signals that end a training: the running steps are finished and saved first."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
+
+import jax
 
 from vae_jax.parallel import processes
 
@@ -22,6 +26,7 @@ class catch_signals:
 
     def __init__(self):
         self.signum: int | None = None
+        self.waits = True  # for what runs to end; else a signal raises Interrupted where it arrives
         self.handlers = {}  # those to be restored at the end
 
     def __enter__(self) -> "catch_signals":
@@ -34,6 +39,8 @@ class catch_signals:
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
+        if not self.waits:
+            raise Interrupted(signum)
 
     def __exit__(self, *_) -> None:
         for signum, handler in self.handlers.items():
@@ -45,6 +52,17 @@ class catch_signals:
         With several processes all of them must call it at the same points.
         """
         return processes.largest(self.signum or 0)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within it a signal interrupts at once: of what only writes files that are whole or not
+        there. With several processes nothing changes, for they wait for each other."""
+        self.check()
+        self.waits = jax.process_count() > 1
+        try:
+            yield
+        finally:
+            self.waits = True
 
     def check(self) -> None:
         """Raises Interrupted if a signal has arrived; see `arrived`."""
