@@ -399,8 +399,8 @@ def test_names_of_labels_are_those_of_all_splits():
     ("x", "scale", "expected", "of"),
     [
         (np.array([0, 4095, 1000], np.uint16), "type", np.array([0, 1, 1000 / 4095]), (0, 4095)),
-        (np.array([0, 600, 9], np.int32), "type", np.array([0, 600, 9]) / 1023, (0, 1023)),
-        (np.array([0, 200, 9], np.int32), "type", np.array([0, 200, 9], np.uint8), (0, 255)),
+        (np.array([0, 600, 9], np.uint32), "type", np.array([0, 600, 9]) / 1023, (0, 1023)),
+        (np.array([0, 200, 9], np.uint16), "type", np.array([0, 200, 9], np.uint8), (0, 255)),
         (np.array([0, 257, 65535], ">u2"), "type", np.array([0, 1, 255], np.uint8), (0, 65535)),
         (np.array([0, 1, 1], np.uint8), "range", np.array([0, 255, 255], np.uint8), (0, 1)),
         (np.array([0, 1, 1], np.uint8), "0:255", np.array([0, 1, 1], np.uint8), (0, 255)),
@@ -451,7 +451,10 @@ def test_suspicious_ranges_are_said_with_what_mends_them(tmp_path, warnings):
     np.save(tmp_path / "x.npy", x)
     load()
     assert not warnings
-    _refused("integers from -5 to 3", data.from_arrays, "x", np.int16([[[-5]], [[3]]]), num_valid=1)
+    make = partial(data.from_arrays, "x", num_valid=1, num_test=1)
+    _refused("dtype int16, .* quantities; .* levels set data.scale", make, np.int16(x))
+    make(np.uint16(x // 4))
+    assert "no number above 63 of 255" in warnings.pop()
     _refused("digits is never scaled", data.load, "digits", scale="range", num_valid=9)
 
 

@@ -240,6 +240,8 @@ def test_ranges_of_a_folder(folder, warnings):
     _refused("integers and of floats", path=str(folder))
     Image.fromarray(np.full((6, 4), np.nan, "f4")).save(folder / "4.tif")
     _refused(r"4\.tif \(its pixels are not finite\)", path=str(folder))
+    Image.fromarray(np.full((6, 4), -5, "i4")).save(folder / "4.tif")
+    _refused('integers from -5 to 22,700: .* data.scale="range"', path=str(folder))
 
 
 def test_colours_of_more_than_8_bits_are_said(folder, warnings):

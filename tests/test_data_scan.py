@@ -6,6 +6,8 @@ import pytest
 from vae_jax import data
 from vae_jax.data import blocks, scan
 from vae_jax.data.kinds import vector
+from vae_jax.errors import UserError
+from vae_jax.results.finish import large_values, raise_diverged
 
 pytestmark = pytest.mark.quick
 
@@ -65,6 +67,33 @@ def test_vectors_are_scaled_by_their_observed_values():
     np.testing.assert_allclose(found.shift, np.nanmean(seen, 0), rtol=1e-5)
     np.testing.assert_allclose(found.scale[:3], np.nanstd(seen, 0)[:3], rtol=1e-4)
     assert found.scale[3] == 1.0  # it does not vary
+
+
+def test_the_largest_values_are_those_that_the_encoder_sees():
+    x = np.random.default_rng(0).normal(size=(250, 4)) * [1, 100, 1e-3, 1] + [0, -3, 1, 7]
+    observed = np.ones(x.shape, bool)
+    train = _dataset(x).train
+    x[train.rows[3], 1] = 1e6
+    x[train.rows[5], 2], observed[train.rows[5], 2] = 1e9, False
+    ds = _dataset(x, observed=observed, columns=["a", "income", "c", "d"])
+    scaling = vector.scaling(ds.train)
+    seen = np.where(observed, np.float32(x), np.nan)[ds.train.rows]
+    expected = np.nanmax(np.abs((seen - scaling.shift) / scaling.scale), 0)
+    np.testing.assert_allclose(scan.largest(ds.train, scaling), expected, rtol=1e-4)
+    assert large_values(ds, scaling) == "income (14.1 standard deviations)"
+    assert large_values(_dataset(np.full((250, 2, 2), 255, np.uint8)), None) == ""
+    floats = _dataset(np.arange(4.0).reshape(1, 2, 2) * 1e9 + np.zeros((250, 1, 1)))
+    assert large_values(floats, None) == "value 3 (3e+09), value 2 (2e+09), value 1 (1e+09)"
+
+
+def test_a_loss_that_is_not_finite_at_first_names_the_columns_and_not_the_learning_rate(tmp_path):
+    early, late = ([{"diverged_at": step}] for step in (0, 500))
+    with pytest.raises(UserError, match=r"step 0: values are too large .* of income: look") as told:
+        raise_diverged(early, tmp_path, "income")
+    assert "learning_rate" not in str(told.value)
+    for members, large in ((late, "income"), (early, "")):
+        with pytest.raises(UserError, match="learning_rate"):
+            raise_diverged(members, tmp_path, large)
 
 
 def test_vectors_in_the_unit_interval_and_of_bytes_are_not_scaled():

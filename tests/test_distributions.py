@@ -66,3 +66,19 @@ def test_gradients_match_finite_differences():
             lambda q, z: distributions.log_prob(q, z), (q, z), order=2, modes="rev", rtol=1e-5
         )
         check_grads(distributions.kl_to_standard_normal, (q,), order=2, modes="rev", rtol=1e-5)
+
+
+def test_any_logvar_has_finite_densities_and_gradients_that_lead_back():
+    def kl(logvar):
+        q = Gaussian(jnp.float32(1.0), distributions.bounded(logvar))
+        return distributions.kl_to_standard_normal(q)
+
+    for logvar in (-1e30, -100.0, 90.0, 1e30):
+        q = Gaussian(jnp.float32(0.0), distributions.bounded(jnp.float32(logvar)))
+        z = distributions.sample(q, jnp.float32(2.0))
+        gradient = jax.grad(kl)(jnp.float32(logvar))
+        assert np.isfinite([kl(logvar), z, distributions.log_prob(q, z), gradient**2 * 1e12]).all()
+        assert np.sign(gradient) == np.sign(logvar)
+    usual = jnp.linspace(-30.0, 15.0, 1001)
+    np.testing.assert_array_equal(distributions.bounded(usual), usual)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(distributions.bounded))(usual), 1.0)

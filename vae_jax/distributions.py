@@ -9,6 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+# Far beyond what training comes to: standard deviations from 4e-18 to 2e4.
+LOGVARS = (-80.0, 20.0)
+
 
 class Gaussian(NamedTuple):
     """Parameters of a diagonal Gaussian, each [Z]."""
@@ -21,6 +24,15 @@ class Point(NamedTuple):
     """A point mass: the posterior of a deterministic code."""
 
     mean: jax.Array  # [Z]
+
+
+def bounded(logvar: jax.Array) -> jax.Array:
+    """logvar within LOGVARS, so that exp(logvar), exp(-logvar) and gradients fit into float32.
+
+    Its gradient is that of logvar everywhere: from outside, training comes back.
+    """
+    inside = jnp.clip(logvar, *LOGVARS)
+    return jax.lax.stop_gradient(inside) + (logvar - jax.lax.stop_gradient(logvar))
 
 
 def sample(q: Gaussian, eps: jax.Array) -> jax.Array:

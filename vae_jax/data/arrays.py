@@ -56,7 +56,7 @@ def checked(what: str, given: Mapping[str, Any], scale: str = "type") -> Arrays:
     seen = [x[part][masks[part]] if masks else x[part] for part in parts]
     of = ranges.of_arrays(scale, seen, f"{what}: x")
     notes = _other_axes(what, x["train"].shape)
-    if scale == "type" and x["train"].dtype == np.uint8:
+    if scale == "type" and of == ranges.BYTES:
         notes += ranges.check_bytes(seen, f"{what}: x")
     data: Arrays = {}
     for part in parts:
@@ -184,8 +184,11 @@ def _examples(x: np.ndarray, what: str, scale: str) -> np.ndarray:
         )
     if np.issubdtype(x.dtype, np.floating):
         return _finite(x, what)
-    levels = x.ndim > 2 or scale != "type"  # of vectors integers may be numbers or levels
-    if x.dtype in (bool, np.uint8) or (np.issubdtype(x.dtype, np.integer) and levels):
+    # Integers of vectors, and signed ones, may be quantities or levels.
+    levels = x.ndim > 2 and np.issubdtype(x.dtype, np.unsignedinteger)
+    if x.dtype in (bool, np.uint8) or levels:
+        return x
+    if np.issubdtype(x.dtype, np.integer) and scale != "type":
         return x
     raise UserError(
         f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it, "

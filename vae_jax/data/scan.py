@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data import row_reader
+from vae_jax.data.kinds import Scaling
 from vae_jax.data.split import Dataset, Split
 
 _BLOCK_BYTES = 1 << 25
@@ -61,6 +62,18 @@ def value_range(dataset: Dataset) -> tuple[float, float]:
         low = min(low, float(block.min()))
         high = max(high, float(block.max()))
     return low, high
+
+
+def largest(split: Split, scaling: Scaling | None) -> np.ndarray:
+    """The largest absolute value that the encoder sees of every value of an example  [D]."""
+    shift, scale = (0.0, 1.0) if scaling is None else (np.ravel(part) for part in scaling)
+    unit = 255.0 if split.x.dtype == np.uint8 else 1.0
+    found = np.zeros(int(np.prod(split.x.shape[1:])))
+    for rows in split.blocks(_BLOCK_BYTES):
+        seen = np.abs(rows.x / unit - shift) / scale
+        seen = seen if rows.observed is None else np.where(rows.observed, seen, 0.0)
+        found = np.maximum(found, seen.max(0))
+    return found
 
 
 def is_binary(dataset: Dataset) -> bool:

@@ -177,8 +177,9 @@ def from_arrays(
     Args:
       name: of the dataset, in outputs and error messages.
       x_train, x_test: [N, H, W], [N, H, W, C] or [N, D]; uint8, float (becomes float32) or bool
-        (becomes 0 or 255), of images also other integers. Of a masked array what is masked is
-        missing; a structured array [N] is vectors with named values.
+        (becomes 0 or 255), of images also unsigned integers of more bits, with `scale` any
+        integers. Of a masked array what is masked is missing; a structured array [N] is vectors
+        with named values.
       y_train, y_test: labels [N] or [N, 1], the column "label": integers, floats, bools or strings,
         or one-hot [N, classes].
       num_valid: how many examples of x_train are held out for validation, at least 1.

@@ -143,8 +143,9 @@ def _start(x_mean: jax.Array) -> jax.Array:
     return x_mean[:, None]
 
 
-SIGMA = Field(1.0, "standard deviation; per pixel and optimal: the first one", above=0)
-MIN_SIGMA = Field(0.01, "lower bound of a sigma per pixel, and of the optimal one", above=0)
+_UNIT = "; of standardized columns in their standard deviations"
+SIGMA = Field(1.0, f"standard deviation; per pixel and optimal: the first one{_UNIT}", above=0)
+MIN_SIGMA = Field(0.01, f"lower bound of a sigma per pixel, and of the optimal one{_UNIT}", above=0)
 
 
 def _starts_above_its_bound(config: dict[str, Any], _data: Any) -> str:

@@ -43,7 +43,8 @@ def vae(
 
     def posterior_of(params: Params, x, hypers: Hypers, offset=None) -> Gaussian:
         mean, logvar = encoder.apply(params["encoder"], to_input(as_example(x)))
-        q, mask = shifted(Gaussian(mean, logvar), offset), active(hypers)
+        q = shifted(Gaussian(mean, distributions.bounded(logvar)), offset)
+        mask = active(hypers)
         return Gaussian(jnp.where(mask, q.mean, 0.0), jnp.where(mask, q.logvar, 0.0))
 
     def encode(params: Params, x, hypers: Hypers, rng=None) -> Gaussian:

@@ -9,7 +9,8 @@ import numpy as np
 
 from vae_jax import config as settings
 from vae_jax.config import Catalogue
-from vae_jax.data import Dataset
+from vae_jax.data import Dataset, scan
+from vae_jax.data.kinds import Scaling
 from vae_jax.errors import UserError
 from vae_jax.estimators.members import (
     draw_estimates,
@@ -33,6 +34,8 @@ from vae_jax.workdir import files, ranking, record, rows
 NUM_IN_STRIP = 16  # samples in a row of strips.png
 # What is made after training, of which results.json keeps digests.
 MADE = ("*.png", "members/*/*.png", "sweep.csv", "report.html", "examples.npz", "fitted_prior.npz")
+FIRST_STEPS = 10  # a loss that is not finite before is the data's fault, where values are
+LARGE = 10.0  # to the encoder, which expects about 1
 
 
 class Outcome:
@@ -71,7 +74,8 @@ class Outcome:
         self.settings = {name: evaluation[name] for name in ("params", "seed", "nll_samples")}
         about = _describe(program, state)
         if all(entry["diverged_at"] is not None for entry in about) and not program.name:
-            raise_diverged(about, self.workdir)
+            large = large_values(self.dataset, record.scaling_of(self.description))
+            raise_diverged(about, self.workdir, large)
         params = chosen_params(state, which_params(program.config))
         if program.model.fit_prior is not None:
             params = evaluator.fit_prior(params, self.dataset.train, self.check)
@@ -280,10 +284,24 @@ def has_ended(entry: dict) -> bool:
     return entry["diverged_at"] is not None or entry["stopped_at"] is not None
 
 
-def raise_diverged(members: list[dict], workdir: Path) -> NoReturn:
-    steps = ", ".join(
-        dict.fromkeys(str(m["diverged_at"]) for m in members if m["diverged_at"] is not None)
-    )
+def large_values(dataset: Dataset, scaling: Scaling | None) -> str:
+    """The columns of the training data that are largest to the encoder; "" where none is large."""
+    largest = scan.largest(dataset.train, scaling)
+    unit = " standard deviations" if scaling else ""
+    names = dataset.value_names or [f"value {i}" for i in range(len(largest))]
+    order = [i for i in np.argsort(-largest, kind="stable")[:3] if largest[i] > LARGE]
+    return ", ".join(f"{names[i]} ({largest[i]:.3g}{unit})" for i in order)
+
+
+def raise_diverged(members: list[dict], workdir: Path, large: str = "") -> NoReturn:
+    """Raises UserError; it names the `large` values where the very first steps failed."""
+    at = dict.fromkeys(m["diverged_at"] for m in members if m["diverged_at"] is not None)
+    steps = ", ".join(map(str, at))
+    if large and min(at) < FIRST_STEPS:
+        raise UserError(
+            f"the loss is not finite at step {steps}: values are too large to the encoder, of "
+            f'{large}: look for outliers there, or scale them (data.scale="range")'
+        )
     if not steps:
         raise UserError(
             "no member has a finite NLL or ELBO on the validation split; look at its data, or "

@@ -46,8 +46,16 @@ def check_data(program: Program, dataset: Dataset, low: float, high: float) -> N
     if config.data.binarize != "none" and not 0.0 <= low <= high <= 1.0:
         raise UserError(
             f"data.binarize is {config.data.binarize!r}, but the values of {dataset.name} lie in "
-            f"[{low:g}, {high:g}]: scale them to [0, 1], or set data.binarize to 'none' and "
-            "likelihood.name to 'gaussian'"
+            f"[{low:g}, {high:g}]: scale them to [0, 1] (data.scale='range'), or set data.binarize "
+            "to 'none' and likelihood.name to 'gaussian'"
+        )
+    if dataset.kind == "image" and not -1.0 <= low <= high <= 1.0:
+        logging.warning(
+            "the values of the images of %s lie in [%g, %g], not in [0, 1]: they are taken as they "
+            "are; data.scale='range' scales them",
+            dataset.name,
+            low,
+            high,
         )
     if program.likelihood is not None:
         _check_support(program.likelihood, config, dataset, low, high)
@@ -96,7 +104,7 @@ def _check_support(
     if support in ("binary", "unit") and not 0.0 <= low <= high <= 1.0:
         raise UserError(
             f"the values of {dataset.name} lie in [{low:g}, {high:g}], outside the range [0, 1] "
-            f"of {named}: scale them to it, or use 'gaussian'"
+            f"of {named}: scale them to it (data.scale='range'), or use 'gaussian'"
         )
     if config.data.binarize != "none":
         _check_binarized(likelihood, config.data.binarize, named)
