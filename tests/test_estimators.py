@@ -331,7 +331,10 @@ def test_what_latents_and_samples_need_is_checked_before_training(small, images)
 def test_labels_that_are_missing_are_named(small, images):
     blind = data.from_arrays("blind", images.train.x[:200], images.test.x, num_valid=40)
     text = refusal(small, blind, ("ais", "probes"))
-    assert "'probes' needs class labels, which blind does not have" in text
+    assert "'probes' needs labels of several classes, which blind does not have" in text
+    same = np.zeros(200, np.int64), np.zeros(len(images.test.x), np.int64)
+    normal = data.from_arrays("normal", images.train.x[:200], images.test.x, *same, num_valid=40)
+    assert "'probes' needs labels of several classes" in refusal(small, normal, ("probes",))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import numpy as np
 
 from vae_jax import rng as streams
 from vae_jax.data import Dataset
-from vae_jax.data.split import Split
 from vae_jax.distributions import Gaussian
 from vae_jax.errors import UserError
 from vae_jax.estimators import ais, bdmc, gaps, iwae, latents, probes, rate_distortion, samples
@@ -41,7 +40,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "probes": probes.ESTIMATOR,
     "samples": samples.ESTIMATOR,
 }
-OF_DATA = ("class labels",)  # of CAPABILITIES; the others are of the model
+OF_DATA = ("labels of several classes",)  # of CAPABILITIES; the others are of the model
 
 
 def _alone(asked: dict[str, Estimator]) -> str:
@@ -109,10 +108,7 @@ def properties(program: Program, dataset: Dataset) -> dict[str, bool]:
         "a density log q(z|x)": model.log_q is not None,
         "a diagonal Gaussian q(z|x)": _is_gaussian(posterior),
         "a code, the mean of q(z|x)": getattr(getattr(posterior, "mean", None), "ndim", 0) == 1,
-        "class labels": all(
-            _has_classes(split, program.config.eval.label)
-            for split in (dataset.train, dataset.valid, dataset.test)
-        ),
+        "labels of several classes": _has_classes(dataset, program.config.eval.label),
     }
 
 
@@ -122,10 +118,15 @@ def _is_gaussian(posterior) -> bool:
     return all(isinstance(layer, Gaussian) for layer in layers)
 
 
-def _has_classes(split: Split, name: str) -> bool:
-    """Whether the labels `name`, by default the first ones, are whole numbers."""
-    column = split.columns.get(name) if name else split.label
-    return column is not None and np.issubdtype(column.dtype, np.integer)
+def _has_classes(dataset: Dataset, name: str) -> bool:
+    """Whether the labels `name`, by default the first ones, are whole numbers, of training examples
+    not all the same."""
+    splits = (dataset.train, dataset.valid, dataset.test)
+    columns = [split.columns.get(name) if name else split.label for split in splits]
+    if any(column is None or not np.issubdtype(column.dtype, np.integer) for column in columns):
+        return False
+    found = dataset.train.labels(slice(None), name)
+    return found is not None and bool((found != found[0]).any())
 
 
 def estimate(run: Run, dataset: Dataset, stop: Callable[[], None] = lambda: None) -> dict:

@@ -17,7 +17,7 @@ CAPABILITIES = (
     "a density log q(z|x)",
     "a diagonal Gaussian q(z|x)",
     "a code, the mean of q(z|x)",
-    "class labels",
+    "labels of several classes",
 )
 
 

@@ -55,7 +55,7 @@ def line(found: dict) -> str:
 
 
 def needs(_section) -> tuple[str, ...]:
-    return ("a code, the mean of q(z|x)", "class labels")
+    return ("a code, the mean of q(z|x)", "labels of several classes")
 
 
 ESTIMATOR = Estimator(

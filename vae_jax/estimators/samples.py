@@ -101,7 +101,7 @@ def line(found: dict) -> str:
 
 
 def needs(_section) -> tuple[str, ...]:
-    return ("a prior to sample from", "class labels")
+    return ("a prior to sample from", "labels of several classes")
 
 
 def enough(section, dataset: Dataset) -> str:
