@@ -530,8 +530,6 @@ def test_parts_of_ones_own_are_in_a_pickle_by_their_names(config, images, tmp_pa
     nameless = TOLD._replace(make=lambda *given: make_told(*given))
     dataset = vectors(False).conditioned(("age",))
     run = untrained(config, dataset, tmp_path / "nameless", parts=(nameless,))
-    with pytest.raises(
-        UserError, match=r"the model 'told' of your own cannot be pickled .* module"
-    ):
+    with pytest.raises(UserError, match=r"the model 'told' of your own cannot .* module"):
         pickle.dumps(run)
     assert copy.deepcopy(run).catalogue is run.catalogue

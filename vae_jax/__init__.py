@@ -7,7 +7,7 @@ run = vae_jax.load("runs/mine")
 
 __version__ = "0.1.0"
 
-from vae_jax.api import Run, evaluate, load, report, train
+from vae_jax.api import Run, encode, evaluate, load, report, train
 from vae_jax.parts import default
 
-__all__ = ["Run", "default", "evaluate", "load", "report", "train"]
+__all__ = ["Run", "default", "encode", "evaluate", "load", "report", "train"]

@@ -15,7 +15,7 @@ from vae_jax.data import (
     user_file,
 )
 from vae_jax.data.reader import Reader, Request
-from vae_jax.data.split import Dataset
+from vae_jax.data.split import Dataset, Split, of_arrays
 from vae_jax.errors import UserError
 
 DATASETS: dict[str, Reader] = {
@@ -82,6 +82,29 @@ def load(
         cache=cache.root(cache_dir),
     )
     return DATASETS[name].read(request)._replace(preparation=request.fit.describe())
+
+
+def load_examples(
+    path: str | os.PathLike,
+    *,
+    resize: tuple[int, ...] = (),
+    crop: str = "center",
+    skip_broken: bool = False,
+    cache_dir: str | os.PathLike | None = None,
+) -> list[Split]:
+    """All examples of a file (.npy, .npz) or a folder of images, in their order, none held out.
+
+    Two splits where a file has test examples of its own. The arguments are those of `load`.
+
+    Raises:
+      UserError: they cannot be had.
+    """
+    fit, root = images.make_fit(tuple(resize), crop), cache.root(cache_dir)
+    if Path(path).expanduser().is_dir():
+        data, _ = image_folder.read(str(path), root, fit, skip_broken)
+    else:
+        data = user_file.read(str(path), root, fit)
+    return [of_arrays(data, part) for part in ("train", "test") if f"x_{part}" in data]
 
 
 def _check_names(name: str, source: str, path: str) -> None:
