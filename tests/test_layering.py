@@ -9,7 +9,7 @@ PACKAGE = ROOT / "vae_jax"
 # A package or module imports from those before it, and within itself.
 PURE = ["networks", "likelihoods", "priors", "models", "optim", "objectives", "metrics"]
 ORDER = ["errors", "types", "rng", "distributions", "parallel", "data", *PURE, "config", "workdir"]
-ORDER += ["training", "inputs", "run", "plots", "estimators", "results", "parts", "api", "main"]
+ORDER += ["training", "run", "plots", "estimators", "results", "parts", "api", "main"]
 # Packages that take seconds to import: only inside the functions that use them.
 SLOW = {
     "sklearn",

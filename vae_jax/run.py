@@ -11,7 +11,6 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import inputs
 from vae_jax import rng as streams
 from vae_jax.config import sweep
 from vae_jax.data import Dataset, Split
@@ -21,6 +20,7 @@ from vae_jax.errors import UserError
 from vae_jax.metrics.importance_bound import bound
 from vae_jax.models.draws import draw_batch, posterior_means, sample_batch, total
 from vae_jax.parallel import devices, population
+from vae_jax.training import inputs
 from vae_jax.training.program import Program, make_program
 from vae_jax.types import Example, Hypers, Latent, Model, Params
 from vae_jax.workdir import files, record
