@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from making import KNOWN
 
-from vae_jax import api, main
+from vae_jax import api, data, main
 from vae_jax.config import check, flatten, sweep, warn_of_unused
 from vae_jax.results import finish
 from vae_jax.training import loop
@@ -177,7 +177,8 @@ def test_no_config(command):
 def test_broken_config_file(command, tmp_path):
     (tmp_path / "broken.py").write_text("def get_config():\n    return 1 +\n")
     assert_one_line(
-        command(config=tmp_path / "broken.py", small=False), r"--config=.*broken.py: SyntaxError"
+        command(config=tmp_path / "broken.py", small=False),
+        r"--config=.*broken.py, line 2: SyntaxError",
     )
     (tmp_path / "raises.py").write_text("def get_config():\n    return undefined\n")
     assert_one_line(
@@ -339,6 +340,106 @@ def test_default_workdir_names_the_config_and_the_overrides():
         assert all(len(path) < 130 for path in long) and long[0] != long[1]
     finally:
         os.chdir(before)
+
+
+# --- new examples
+
+
+@pytest.fixture
+def encoded(command, straight, tmp_path):
+    """Runs --mode=encode on a finished run; gives what the command gave."""
+
+    def run(source, output, *arguments):
+        paths = f"--input={source}", f"--output={tmp_path / output}"
+        given = ["--mode=encode", f"--workdir={straight}", *paths, *arguments]
+        return command(*given, config=None, small=False, workdir=None)
+
+    return run
+
+
+def test_new_examples_are_scored_as_the_evaluation_would(encoded, blobs, straight, tmp_path):
+    test = data.load("file", path=str(blobs), num_valid=20, num_test=20).test
+    np.savez(tmp_path / "new.npz", x_train=test.take(slice(0, 9)), x_test=test.take(slice(None)))
+    results = json.loads((straight / "results.json").read_text())
+    for member, arguments in ((results["best_member"], []), (0, ["--member=0"])):
+        assert encoded(tmp_path / "new.npz", "new/scores.npz", *arguments)[0] == 0
+        found = np.load(tmp_path / "new" / "scores.npz")
+        assert {name: array.shape for name, array in found.items()} == {
+            "mean": (29, 2),
+            "logvar": (29, 2),
+            "elbo": (29,),
+            "log_p": (29,),
+        }
+        numbers = results["members"][member]["test"]
+        assert found["elbo"][9:].mean() == pytest.approx(numbers["elbo"], rel=1e-5)
+        assert found["log_p"][9:].mean() == pytest.approx(-numbers["nll"], rel=1e-5)
+        np.testing.assert_allclose(found["mean"][:9], found["mean"][9:18], rtol=1e-5, atol=1e-6)
+        codes = api.load(straight, member).codes(_with_test(test), "test")
+        np.testing.assert_allclose(found["mean"][9:], codes.mean, rtol=1e-5, atol=1e-6)
+
+
+def _with_test(split):
+    return data.Dataset("blobs", "file", split, split, split)
+
+
+def test_a_folder_and_its_array_have_the_same_scores_as_csv_too(encoded, blobs, tmp_path):
+    from PIL import Image
+
+    x = np.load(blobs)[:7]
+    for i, image in enumerate(x):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+    np.save(tmp_path / "new.npy", x)
+    assert encoded(tmp_path / "images", "folder.csv")[0] == 0
+    assert encoded(tmp_path / "new.npy", "array.csv")[0] == 0
+    assert encoded(tmp_path / "new.npy", "array.npz")[0] == 0
+    assert (tmp_path / "folder.csv").read_text() == (tmp_path / "array.csv").read_text()
+    header, *rows = (tmp_path / "array.csv").read_text().splitlines()
+    assert header == "mean_0,mean_1,logvar_0,logvar_1,elbo,log_p" and len(rows) == 7
+    table = np.array([row.split(",") for row in rows], np.float32)
+    arrays = list(np.load(tmp_path / "array.npz").values())
+    np.testing.assert_array_equal(table, np.column_stack(arrays))
+
+
+def test_gray_pictures_are_pictures_in_colour_to_a_run_of_them():
+    x = np.arange(24, dtype=np.uint8).reshape(2, 4, 3, 1)
+    assert (api._in_colour(x) == x).all() and api._in_colour(x).shape == (2, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("array", "output", "arguments", "pattern"),
+    [
+        (None, "x.csv", [], "input: there is no file .*new.npy"),
+        (np.zeros((5, 3, 4), np.uint8), "x.csv", [], r"x has shape \(5, 3, 4, 1\), expected"),
+        (np.full((5, 4, 3), 200.0), "x.csv", [], r"from 200 to 200, but .* \[0, 1\]"),
+        (np.zeros((5, 4, 3)), "x.txt", [], r"x.txt is neither .npz nor .csv"),
+        (np.zeros((5, 4, 3)), "new.npz", ["--member=7"], "member 7 of .* members 0 to 1"),
+        (np.zeros((5, 4, 3)), "x.csv", ["--output="], "needs --input and --output"),
+        (np.zeros((5, 4, 3)), "x.csv", ["--workdir=nowhere"], "nowhere holds no run"),
+        (np.zeros((5, 4, 3)), "x.csv", ["--mode=report"], "--input is of --mode=encode only"),
+        (np.zeros((5, 4, 3)), "new.npy/x.csv", [], r"cannot write .*new.npy/x.csv"),
+        (
+            np.zeros((5, 4, 3)),
+            "x.csv",
+            ["--config=configs/mnist.py", "--config.hypers.beta=7"],
+            "holds a different run: hypers.beta",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line_and_no_file(
+    encoded, tmp_path, array, output, arguments, pattern
+):
+    if array is not None:
+        np.save(tmp_path / "new.npy", array)
+    before = sorted(tmp_path.rglob("*"))
+    assert_one_line(encoded(tmp_path / "new.npy", output, *arguments), pattern)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_input_is_not_overwritten(encoded, straight, tmp_path):
+    np.savez(tmp_path / "new.npz", x=np.zeros((5, 4, 3)))
+    assert_one_line(encoded(tmp_path / "new.npz", "new.npz"), "would be lost")
+    assert list(np.load(tmp_path / "new.npz")) == ["x"]
 
 
 # --- stopped, and going on

@@ -5,10 +5,12 @@ Codes are of the images of the evaluation, in their order, whatever the size of 
 
 import contextlib
 import copy
+import gc
 import json
 import pickle
 import subprocess
 import sys
+import weakref
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ from vae_jax import data
 from vae_jax import rng as streams
 from vae_jax.errors import UserError
 from vae_jax.models import MODELS
+from vae_jax.parts import catalogue
+from vae_jax.training import program
 from vae_jax.types import Part
 from vae_jax.workdir import files, record
 
@@ -82,13 +86,13 @@ def test_the_size_of_a_block_changes_nothing(trained, monkeypatch, size):
     config = run.config.copy_and_resolve_references().unlock()
     config.eval.batch_size = size
     monkeypatch.setattr(run, "config", config)
-    blocks, encode = [], run._encode
+    blocks, compute = [], run._compute
 
-    def counted(params, block):
+    def counted(name, block):
         blocks.append(len(block.x))
-        return encode(params, block)
+        return compute(name, block)
 
-    monkeypatch.setattr(run, "_encode", counted)
+    monkeypatch.setattr(run, "_compute", counted)
     again = run.codes(images, "test")
     assert set(blocks) == {min(size, 60)} and len(blocks) == -(-60 // size)
     np.testing.assert_allclose(again.mean, whole.mean, rtol=1e-5, atol=1e-6)
@@ -178,7 +182,7 @@ def test_what_cannot_be_is_said(trained, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         run.encode_dataset("valid", tmp_path / "file" / "x.npz", images)
-    monkeypatch.setattr(run, "_encode", lambda params, block: (block.x,))
+    monkeypatch.setattr(run, "_compute", lambda name, block: (block.x,))
     with pytest.raises(UserError, match="has no mean to be its code"):
         run.codes(images, "test")
 
@@ -189,7 +193,7 @@ def test_a_code_without_a_variance_is_saved_without(trained, tmp_path, monkeypat
     class Point(NamedTuple):
         mean: jax.Array
 
-    monkeypatch.setattr(run, "_encode", lambda params, block: Point(block.x[:, :3]))
+    monkeypatch.setattr(run, "_compute", lambda name, block: Point(block.x[:, :3]))
     codes = run.encode_dataset("test", tmp_path / "x.npz", images)
     assert codes.logvar is None and set(np.load(tmp_path / "x.npz")) == {"mean", "label", "row"}
 
@@ -356,3 +360,201 @@ def test_products_are_float32s_whatever_is_computed(trained, tmp_path, monkeypat
                 use()
             assert told and set(told) == {wanted}, (name, given)
             told.clear()
+
+
+# --- what is given to a run in a notebook
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    """A run on colour images of real values in [0, 1], which `record` says; never trained."""
+    import conftest
+
+    x = np.random.default_rng(0).integers(0, 256, (60, 5, 4, 3), np.uint8)
+    config = conftest.config.__wrapped__()
+    config.data.binarize, config.likelihood.name = "none", "gaussian"
+    dataset = data.from_arrays("colour", x[:40], x[40:], num_valid=10)
+    run = untrained(config, dataset, tmp_path_factory.mktemp("colour"))
+    run._program = run._program._replace(facts=run._program.facts._replace(value_range=(0.0, 1.0)))
+    return run, x
+
+
+def test_every_shape_of_a_batch_is_the_same_batch(trained):
+    run, images = trained
+    x = images.test.take(slice(0, 8))
+    wanted = run.encode(x)
+    for same in (x[..., 0], x.reshape(8, 30), jax.numpy.asarray(x)):
+        jax.tree.map(np.testing.assert_array_equal, run.encode(same), wanted)
+
+
+def test_what_is_not_a_batch_of_examples_is_refused(trained, colour):
+    run, images = trained
+    x = images.test.take(slice(0, 8))
+    grey = x.astype(np.float32)
+    holes, missing = grey / 255, np.ones(x.shape, bool)
+    holes[2, 1, 1], missing[2, 1, 1] = np.nan, False
+    of_colour = r"expected \[B, 5, 4, 3\] or \[B, 60\]"
+    wrong = [
+        (colour[0], colour[1].transpose(0, 3, 1, 2), {}, of_colour + ": transpose it"),
+        (colour[0], colour[1].transpose(0, 2, 1, 3), {}, of_colour + "$"),
+        (colour[0], colour[1].astype(float), {}, "on average, .* from 0 to 1: scale them"),
+        (run, x.transpose(0, 2, 1, 3), {}, r"expected \[B, 6, 5, 1\] or \[B, 30\] or \[B, 6, 5\]"),
+        (run, x[0], {}, r"for one example give x\[None\]"),
+        (run, x.astype(np.int64), {}, "x is int64"),
+        (run, [[1.0], [1.0, 2.0]], {}, "x is not an array"),
+        (run, grey, {}, r"values from 0 to 25\d, but this model is of values in \[0, 1\]"),
+        (run, -grey / 255, {}, r"values in \[0, 1\]"),
+        (run, holes, {}, "NaN or infinite: .* observed="),
+        (run, holes, {"observed": np.ones(x.shape, bool)}, "NaN or infinite"),
+        (run, holes, {"observed": missing[:4]}, "observed is of 4 examples, but x of 8"),
+        (run, holes, {"observed": missing * 2}, "other values than True and False"),
+        (run, holes, {"observed": missing.transpose(0, 2, 1, 3)}, "observed has shape"),
+        (run, x, {"condition": {"age": np.ones(8)}}, "condition has age, expected no labels"),
+    ]
+    for of, given, more, told in wrong:
+        for use in (of.encode, partial(of.reconstruct, 0), partial(of.log_likelihood, 0)):
+            with pytest.raises(UserError, match=told):
+                use(given, **more)
+    assert np.isfinite(run.encode(holes, observed=missing).mean).all()
+    assert np.isfinite(colour[0].encode(np.random.normal(size=(8, 60)) + 0.5).mean).all()
+    for z, told in (
+        (np.ones((2, 4)), r"\[B, 3\]"),
+        (np.full((2, 3), np.nan), "NaN"),
+        ({}, "array"),
+    ):
+        with pytest.raises(UserError, match=told):
+            run.decode(z)
+    for rng in (0.5, None, np.random.default_rng(0), jax.random.split(jax.random.key(0)), 2**80):
+        with pytest.raises(UserError, match="expected a key such as"):
+            run.sample(rng, 2)
+    with pytest.raises(UserError, match="num is -1, expected a whole number, 0 or more"):
+        run.sample(0, -1)
+    with pytest.raises(UserError, match="num_samples is 0, expected a whole number, 1 or more"):
+        run.log_likelihood(0, x, 0)
+
+
+def test_labels_are_those_of_the_model(config, images, tmp_path):
+    run, whole = run_to_export("labels", config, images, tmp_path)
+    for given in (None, {"sex": np.ones(20)}, {"age": np.ones(20), "sex": np.ones(20)}):
+        with pytest.raises(UserError, match="expected age"):
+            run.encode(whole.x, given)
+    with pytest.raises(UserError, match=r"condition 'age' has shape \(3,\), expected \(20,\)"):
+        run.encode(whole.x, {"age": np.ones(3)})
+    with pytest.raises(UserError, match=r"x is uint8, .* numbers in units of their own"):
+        run.encode(np.ones((2, 4), np.uint8), {"age": np.ones(2)})
+
+
+def everything(run, x, z):
+    """What a run computes of examples and codes."""
+    return {
+        "encode": run.encode(x),
+        "decode": run.decode(z),
+        "sample": run.sample(1, len(z), noise=True),
+        "reconstruct": run.reconstruct(jax.random.key(2), x),
+        "log_likelihood": run.log_likelihood(np.int64(3), x, 5),
+    }
+
+
+def test_an_empty_batch_has_an_empty_result(trained):
+    run, images = trained
+    found = everything(run, images.test.take(slice(0, 0)), np.zeros((0, 3)))
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(found)} == {0}
+    assert found["decode"].shape == found["sample"].shape == (0, 6, 5, 1)
+
+
+def test_blocks_change_nothing_and_few_are_compiled(trained, monkeypatch):
+    run, images = trained
+    x, z = images.train.take(slice(0, 47)), np.random.default_rng(0).normal(size=(47, 3))
+    assert run.config.eval.batch_size == 100
+    whole = everything(run, x, z)
+    config = run.config.copy_and_resolve_references().unlock()
+    config.eval.batch_size = 16
+    monkeypatch.setattr(run, "config", config)
+    rows, compute = set(), run._compute
+
+    def counted(name, block, rng, positions, **static):
+        rows.add(len(positions))
+        return compute(name, block, rng, positions, **static)
+
+    monkeypatch.setattr(run, "_compute", counted)
+    for size in (47, 31, 9):  # noise belongs to a position
+        found = everything(run, x[:size], z[:size])
+        part = jax.tree.map(lambda leaf, size=size: leaf[:size], whole)
+        jax.tree.map(partial(assert_close, what=str(size)), found, part)
+    assert rows == {16}
+
+
+def test_inside_a_users_own_functions_nothing_changes(trained):
+    run, images = trained
+    x, z = images.test.take(slice(0, 8)) / np.float32(255), np.ones((8, 3), np.float32)
+    plain = everything(run, x, z)
+    traced = jax.jit(partial(everything, run))(x, z)
+    jax.tree.map(partial(assert_close, what="jit"), traced, plain)
+    one_by_one = jax.vmap(lambda z: run.decode(z[None])[0])(z)
+    assert_close(one_by_one, plain["decode"], "vmap")
+    gradient = jax.grad(lambda z: run.decode(z).sum())(z)
+    assert gradient.shape == z.shape and np.abs(gradient).max() > 0
+    seeded = jax.jit(lambda seed: run.sample(seed, 8, noise=True))(1)
+    assert_close(seeded, plain["sample"], "a seed that is traced")
+    scaled = jax.jit(lambda scale: scale * run.decode(z))(2.0)  # z has values, scale has none
+    assert_close(scaled, 2 * plain["decode"], "beside what is traced")
+
+
+# --- its life
+
+
+def test_a_run_that_has_computed_is_freed_and_what_is_compiled_serves_the_next(trained):
+    given, images = trained
+    x, z = images.test.take(slice(0, 8)), np.ones((8, 3), np.float32)
+    alive, traced = [], []
+    for _ in range(3):
+        run = vae_jax.load(given.workdir)
+        everything(run, x, z)
+        traced.append(run.model)
+        alive.append(weakref.ref(run))
+        del run
+        gc.collect()
+    assert [ref() for ref in alive] == [None] * 3
+    assert traced[0] == traced[1] == traced[2]
+
+
+def test_equal_settings_are_one_model_but_parts_of_ones_own_are_asked_again(
+    config, images, monkeypatch
+):
+    make_model = program.make_model.__wrapped__  # without what the tests remember
+    facts = program.facts_of(images)
+
+    def made(parts=(), width=3, facts=facts):
+        return make_model(config, facts, catalogue(parts), width)
+
+    same = made()
+    config.hypers.seed, config.hypers.beta = 5, 2.0
+    assert made() == same
+    assert made(width=4) != same
+    assert made(facts=facts._replace(x_mean=facts.x_mean / 2)) != same
+    config.network.hidden = (17,)
+    assert made() != same
+    config.model.name = "told"
+    assert made((TOLD,)) != made((TOLD,))
+
+
+def test_a_run_can_be_pickled_and_copied(trained):
+    run, images = trained
+    x, z = images.test.take(slice(0, 8)), np.ones((8, 3), np.float32)
+    wanted = everything(run, x, z)
+    for again in (pickle.loads(pickle.dumps(run)), copy.copy(run), copy.deepcopy(run)):
+        jax.tree.map(np.testing.assert_array_equal, everything(again, x, z), wanted)
+        assert repr(again) == repr(run) and again.results == run.results
+        assert again.config == run.config and again.model == run.model
+
+
+def test_parts_of_ones_own_are_in_a_pickle_by_their_names(config, images, tmp_path):
+    run, whole = run_to_export("labels", config, images, tmp_path / "told")
+    again = pickle.loads(pickle.dumps(run))
+    jax.tree.map(np.testing.assert_array_equal, again.encode(*whole), run.encode(*whole))
+    nameless = TOLD._replace(make=lambda *given: make_told(*given))
+    dataset = vectors(False).conditioned(("age",))
+    run = untrained(config, dataset, tmp_path / "nameless", parts=(nameless,))
+    with pytest.raises(UserError, match=r"the model 'told' of your own cannot .* module"):
+        pickle.dumps(run)
+    assert copy.deepcopy(run).catalogue is run.catalogue

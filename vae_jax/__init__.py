@@ -16,7 +16,7 @@ _is_command = sys.orig_argv[1:3] == ["-m", "vae_jax.main"]
 if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from vae_jax.api import Run, evaluate, load, report, train  # noqa: E402
+from vae_jax.api import Run, encode, evaluate, load, report, train  # noqa: E402
 from vae_jax.parts import default  # noqa: E402
 
-__all__ = ["Run", "default", "evaluate", "load", "report", "train"]
+__all__ = ["Run", "default", "encode", "evaluate", "load", "report", "train"]

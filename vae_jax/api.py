@@ -1,5 +1,7 @@
-"""The project from Python: `train`, `evaluate`, `load` and `report`."""
+"""The project from Python: `train`, `evaluate`, `load`, `encode` and `report`."""
 
+import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +13,14 @@ from ml_collections import ConfigDict
 from vae_jax import config as settings
 from vae_jax import estimators
 from vae_jax.config import Catalogue, sweep
-from vae_jax.data import Dataset, scan
+from vae_jax.data import Dataset, Split, load_examples, scan
 from vae_jax.errors import UserError
 from vae_jax.estimators.members import raise_violations
 from vae_jax.parallel import devices, population, processes
 from vae_jax.parts import catalogue as catalogue_of
 from vae_jax.results import page
 from vae_jax.results.finish import Outcome, has_ended, print_summary
-from vae_jax.run import Run
+from vae_jax.run import Run, Scores, named
 from vae_jax.training import tensorboard
 from vae_jax.training.evaluation import Evaluator
 from vae_jax.training.loop import checkpoint_folder, fit, restore
@@ -149,8 +151,108 @@ def load(
     """
     workdir, catalogue = Path(workdir), catalogue_of(tuple(parts))
     stored = _read_record(workdir, catalogue)
-    results = files.read_json(workdir / "results.json")
     config = record.read_config(stored, catalogue)
+    return _loaded(workdir, stored, config, catalogue, member, params)
+
+
+def encode(
+    workdir: str | Path,
+    examples: str | Path,
+    output: str | Path,
+    member: int | None = None,
+    config: ConfigDict | None = None,
+    parts: tuple = (),
+    asked: tuple[str, ...] = (),
+) -> Scores:
+    """Encodes and scores new examples, prepared as the run's own data was: cropped and resized, and
+    binarized as in the evaluation.
+
+    Args:
+      workdir, member: see `load`.
+      examples: an .npy or .npz file as of `data.name="file"`, or a folder of images. Of a file with
+        x_train and x_test both are taken, in this order.
+      output: the file that is written. .npz: arrays with the names of `Scores`, those there are.
+        .csv: a row for each example, mean_0, mean_1, ..., logvar_0, ..., elbo, log_p.
+      config: its eval section says how they are evaluated, by default that of the run.
+      parts: those of your own that the run was trained with.
+      asked: as in `train`.
+
+    Raises:
+      UserError: there is no such run, the examples are not such as it was trained on, or the file
+        cannot be written; then it is not.
+    """
+    workdir, output, catalogue = Path(workdir), Path(output), catalogue_of(tuple(parts))
+    stored = _read_record(workdir, catalogue)
+    config = record.read_config(stored, catalogue) if config is None else config
+    config = settings.check(config, catalogue, asked)
+    _, fields = catalogue.recorded(config)
+    record.check_same_run(workdir, stored, stored | {"config": fields}, catalogue)
+    _check_output(output, Path(examples))
+    run = _loaded(workdir, stored, config, catalogue, member, None)
+    stored_range = stored["dataset"]["stored_range"]
+    found = [run.score(split) for split in _new_examples(run, examples, stored_range)]
+    scores = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+    if output.suffix == ".npz":
+        files.write_arrays(output, named(scores))
+    else:
+        files.write_text(output, _csv(named(scores)))
+    return scores
+
+
+def _check_output(output: Path, examples: Path) -> None:
+    if output.suffix not in (".npz", ".csv"):
+        raise UserError(f"output {output} is neither .npz nor .csv")
+    if output.is_dir() or output.absolute() == examples.absolute():
+        raise UserError(f"output {output} is there already and would be lost: choose another name")
+    with files.clear_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+
+
+def _new_examples(run: Run, path: str | Path, stored_range: list | None) -> list[Split]:
+    """The examples at `path` as splits, prepared as the data of a run.
+
+    `stored_range`: the stored numbers that were 0 and 1 there, where these are not 0 and 255.
+    """
+    fields = run.config.data
+    how = {"resize": fields.resize, "crop": fields.crop, "skip_broken": fields.skip_broken}
+    how["scale"] = "{}:{}".format(*stored_range) if stored_range else "type"
+    try:
+        splits = load_examples(path, **how)
+    except UserError as error:
+        raise UserError(str(error).replace("data.path", "input")) from error
+    if run.example_shape[-1] == 3:  # a folder of gray pictures only
+        splits = [split._replace(x=_in_colour(split.x)) for split in splits]
+    for split in splits:
+        if missing := [name for name in fields.condition if name not in split.columns]:
+            raise UserError(f"input: {path} has no labels {missing[0]!r}, which the model is given")
+    return [split._replace(condition=tuple(fields.condition)) for split in splits]
+
+
+def _in_colour(x: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(x, (*x.shape[:3], 3)) if x.ndim == 4 and x.shape[-1] == 1 else x
+
+
+def _csv(arrays: dict[str, np.ndarray]) -> str:
+    """A line for each row of the arrays, below the names of the columns."""
+    names = []
+    for name, values in arrays.items():
+        names += [name] if values.ndim == 1 else [f"{name}_{i}" for i in range(values.shape[1])]
+    text, header = io.StringIO(), ",".join(names)
+    table = np.column_stack(list(arrays.values()))
+    np.savetxt(text, table, "%.9g", ",", header=header, comments="")  # all digits of float32
+    return text.getvalue()
+
+
+def _loaded(
+    workdir: Path,
+    stored: dict,
+    config: ConfigDict,
+    catalogue: Catalogue,
+    member: int | None,
+    params: str | None,
+) -> Run:
+    results = files.read_json(workdir / "results.json")
     programs = make_programs(config, _facts_of_record(stored["dataset"]), catalogue)
     number = (results or {}).get("best_member") or 0 if member is None else member
     program = next((program for program in programs if number in program.members), None)
@@ -190,6 +292,7 @@ def _facts_of_record(dataset: dict) -> Facts:
         record.scaling_of(dataset),
         dataset["missing"],
         tuple(dataset["condition"].items()),
+        dataset.get("value_range"),
     )
 
 
@@ -233,6 +336,7 @@ def _prepare(
         config.sweep.max_members = known or _max_members(programs)
         programs = make_programs(config, facts, catalogue)
     described = record.describe_dataset(dataset, config.data.binarize, facts.scaling)
+    described |= {"value_range": [low, high]}
     own, recorded = catalogue.recorded(config)
     now = record.describe_run(recorded, described, own + own_dataset, None)
     if not processes.agree(repr((now["config"], now["dataset"]["fingerprint"]))):

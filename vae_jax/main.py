@@ -85,11 +85,16 @@ def _define_flags(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "evaluate", "compare", "report"],
-        "evaluate: the newest checkpoint again; compare: finished runs side by side, "
-        "--workdir=A,B,... or A:<member>; report: report.html anew from the files beside it",
+        ["train", "evaluate", "encode", "compare", "report"],
+        "evaluate: the newest checkpoint again; encode: codes, ELBO and bound of new examples, "
+        "from --input to --output; compare: finished runs side by side, --workdir=A,B,... or "
+        "A:<member>; report: report.html anew from the files beside it",
         values,
     )
+    flags.DEFINE_string("input", "", "of encode: .npy, .npz or a folder of images", values)
+    flags.DEFINE_string("output", "", "of encode: .npz or .csv", values)
+    about = "of encode: which member of a sweep; default: the best"
+    flags.DEFINE_integer("member", None, about, 0, flag_values=values)
     flags.DEFINE_string(
         "coordinator", "", "host:port of process 0, where a cluster does not tell", values
     )
@@ -192,6 +197,7 @@ def execute(values: flags.FlagValues) -> int:
     Raises:
       UserError: something the user can correct.
     """
+    _check_encode(values)
     if values.mode == "compare":
         print(compare(values.workdir), flush=True)
         return 0
@@ -208,14 +214,28 @@ def execute(values: flags.FlagValues) -> int:
     keep_compiled()
     os.environ["MPLBACKEND"] = "agg"  # whatever the user has for windows, this draws into files
     sys.unraisablehook = _unraisable
-    return _train_or_evaluate(workdir, values)
+    return _work(workdir, values)
 
 
-def _train_or_evaluate(workdir: Path, values: flags.FlagValues) -> int:
+def _check_encode(values: flags.FlagValues) -> None:
+    """Checks that --input and --output are given to encode, and to nothing else."""
+    given = [name for name in ("input", "output", "member") if values[name].value not in ("", None)]
+    if values.mode == "encode" and not {"input", "output"} <= set(given):
+        raise UserError("--mode=encode needs --input and --output")
+    if values.mode != "encode" and given:
+        raise UserError(f"--{given[0]} is of --mode=encode only")
+
+
+def _work(workdir: Path, values: flags.FlagValues) -> int:
     """Returns the exit status: 0, or that of the signal that ended the command."""
     try:
         if values.mode == "train":
             api.train(values.config, workdir, asked=asked(values))
+        elif values.mode == "encode":
+            config = stored_config(workdir, values)
+            given = (values.input, values.output, values.member)
+            api.encode(workdir, *given, config, asked=asked(values))
+            print(f"wrote {values.output}")
         else:
             api.evaluate(workdir, stored_config(workdir, values), asked=asked(values))
     except KeyboardInterrupt:

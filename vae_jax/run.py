@@ -1,7 +1,8 @@
 """Inference with one trained model: encode, decode, sample, reconstruct, log-likelihood, codes of a
 whole split."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +13,16 @@ import numpy as np
 
 from vae_jax import rng as streams
 from vae_jax.config import sweep
-from vae_jax.data import Dataset
+from vae_jax.data import Dataset, Split
 from vae_jax.data.blocks import filled_blocks
+from vae_jax.data.kinds import binarize
 from vae_jax.errors import UserError
 from vae_jax.metrics.importance_bound import bound
-from vae_jax.models.draws import draw_batch, posterior_means, sample_batch
+from vae_jax.models.draws import draw_batch, posterior_means, sample_batch, total
 from vae_jax.parallel import devices, population
-from vae_jax.training.program import Program
-from vae_jax.types import Example, Hypers, Latent, Params
+from vae_jax.training import inputs
+from vae_jax.training.program import Program, make_program
+from vae_jax.types import Example, Hypers, Latent, Model, Params
 from vae_jax.workdir import files, record
 
 
@@ -32,13 +35,28 @@ class Codes(NamedTuple):
     row: np.ndarray  # int64 [n]: where the examples lie in the dataset's arrays
 
 
+class Scores(NamedTuple):
+    """What a model says of n examples, in nats. What it does not have is None."""
+
+    mean: Latent | None  # of q(z|x)  [n, latent_dim]; of several layers a dict of such arrays
+    logvar: Latent | None  # likewise
+    elbo: Any  # [n]
+    log_p: Any  # the importance-weighted bound on log p(x)  [n]
+
+
 class Run:
     """One trained model, from `vae_jax.load`; no wider than its own latent dimension.
 
-    Batches `x` are [B, *example_shape] or flat [B, D]: floats and bools are taken as they are;
-    uint8 is grey values, divided by 255. Codes `z` are [B, latent_dim], of several stochastic
-    layers a dict of such arrays. `condition` is a dict of arrays [B], the labels of data.condition;
-    `observed` is bool, the shape of x."""
+    Batches `x` are [B, *example_shape] or flat [B, D], of one channel also [B, H, W]: floats and
+    bools are taken as they are; uint8 is grey values, divided by 255. Codes `z` are
+    [B, latent_dim], of several stochastic layers a dict of such arrays. `condition` is a dict of
+    arrays [B], the labels of data.condition; `observed` is bool, the shape of x. `rng` is a key or
+    an integer seed.
+
+    Batches of any size are computed in blocks, of at most eval.batch_size and filled up to a power
+    of two, so that few are compiled and memory does not grow; noise belongs to a position in the
+    batch. Within a user's jit, grad or vmap a batch is computed whole, and only its shape is
+    checked. A run can be pickled; its functions are then made anew."""
 
     def __init__(
         self, workdir: Path, program: Program, member: int, params: Params, step: int, results
@@ -58,34 +76,33 @@ class Run:
         self.results: dict | None = results  # results.json, None before the first evaluation
         self.example_shape = program.example_shape
         self.latent_dim = program.latent_dim()
-        self._z_like = program.draw_like.z
-        self._example_like = program.example
+        self._program = program
 
     def __repr__(self) -> str:
         where = f"{str(self.workdir)!r}, member={self.member}"
         return f"Run({where}, step={self.step}, latent_dim={self.latent_dim})"
 
+    def __reduce__(self):
+        made_of = self.config, self._program.facts, self.catalogue
+        return _again, (made_of, self.workdir, self.member, self.params, self.step, self.results)
+
     def z_like(self) -> Latent:
         """The shapes of one z."""
-        return self._z_like
+        return self._program.draw_like.z
 
     def encode(self, x, condition=None, observed=None):
         """q(z|x): mean and logvar, each [B, latent_dim]. uint8 goes in as grey values."""
-        return self._encode(self.params, self._batch(x, condition, observed))
+        return self._in_blocks("encode", inputs.batch(self._program, x, condition, observed))
 
     def decode(self, z, condition=None) -> jax.Array:
         """The mean of p(x|z), [B, *example_shape]."""
-        z = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), z)
-        like = self.z_like()
-        if jax.tree.structure(z) != jax.tree.structure(like):
-            raise UserError(f"codes are expected as a dict of the layers {', '.join(like)}")
-        for given, wanted in zip(jax.tree.leaves(z), jax.tree.leaves(like), strict=True):
-            if given.ndim != 2 or given.shape[1:] != wanted.shape:
-                width = wanted.shape[0]
-                raise UserError(f"codes have shape {given.shape}, expected [B, {width}]")
-        return self._decode(self.params, z, condition)
+        z = inputs.codes(self._program, z)
+        condition = inputs.labels(self._program, condition, inputs.num_rows(z))
+        return self._in_blocks("decode", (z, condition))
 
-    def sample(self, rng: jax.Array, num: int, noise: bool = False, condition=None) -> jax.Array:
+    def sample(
+        self, rng: jax.Array | int, num: int, noise: bool = False, condition=None
+    ) -> jax.Array:
         """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with
         `noise`.
 
@@ -104,14 +121,17 @@ class Run:
                 "nothing has been fitted to the training codes of these parameters yet: "
                 "--mode=evaluate does"
             )
-        return self._sample(self.params, rng, condition, num=num, noise=noise)
+        num = inputs.whole("num", num, 0)
+        condition = inputs.labels(self._program, condition, num)
+        return self._in_blocks("sample", condition, inputs.key(rng), num, noise=bool(noise))
 
-    def reconstruct(self, rng: jax.Array, x, condition=None, observed=None) -> jax.Array:
+    def reconstruct(self, rng: jax.Array | int, x, condition=None, observed=None) -> jax.Array:
         """The mean of p(x|z) at one z ~ q(z|x) for each x, [B, *example_shape]."""
-        return self._reconstruct(self.params, rng, self._batch(x, condition, observed))
+        example = inputs.batch(self._program, x, condition, observed)
+        return self._in_blocks("reconstruct", example, inputs.key(rng))
 
     def log_likelihood(
-        self, rng: jax.Array, x, num_samples: int = 5000, condition=None, observed=None
+        self, rng: jax.Array | int, x, num_samples: int = 5000, condition=None, observed=None
     ) -> jax.Array:
         """The importance-weighted lower bound on log p(x) in nats, [B], of the observed values.
 
@@ -121,14 +141,12 @@ class Run:
             raise UserError(
                 "a plain autoencoder gives x no likelihood: its codes have no prior; use a VAE"
             )
-        binarize_rng, epsilon = jax.random.split(rng)
-        grey = jnp.asarray(x).dtype == jnp.uint8
-        example = self._batch(x, condition, observed)
-        if grey:
-            keys = streams.fold(binarize_rng, jnp.arange(len(example.x)))
-            example = self.view.to_example(example, keys)
-        step = min(num_samples, self.config.eval.samples_per_step)
-        return self._log_likelihood(self.params, epsilon, example, num_samples, step)
+        grey = inputs.array("x", x).dtype == np.uint8
+        example = inputs.batch(self._program, x, condition, observed)
+        binarization = self.config.data.binarize if grey else "none"
+        keys = streams.EvalKeys(*jax.random.split(inputs.key(rng)))
+        how = self._samples(inputs.whole("num_samples", num_samples, 1))
+        return self._in_blocks("log_p", example, keys, binarization=binarization, **how)
 
     def as_evaluated(self, dataset: Dataset, split: str, positions) -> Example:
         """Examples of a split as the evaluation sees them, x [n, D]: the same binarization."""
@@ -144,8 +162,7 @@ class Run:
         positions = np.arange(chosen.num) if positions is None else np.asarray(positions)
         size, found = min(self.config.eval.batch_size, len(positions)), []
         for where, num in filled_blocks(len(positions), size):
-            block = self.as_evaluated(dataset, split, positions[where])
-            posterior = self._encode(self.params, block)
+            posterior = self._compute("encode", self.as_evaluated(dataset, split, positions[where]))
             mean = posterior_means(posterior)
             if mean is None or any(leaf.ndim != 2 for leaf in jax.tree.leaves(mean)):
                 kind = type(posterior).__name__
@@ -154,6 +171,23 @@ class Run:
         mean, logvar = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
         label = chosen.labels(positions, self.config.eval.label)
         return Codes(mean, logvar, label, chosen.rows[positions])
+
+    def score(self, examples: Split) -> Scores:
+        """Codes, ELBO and bound of examples as the evaluation would give them, were they its test
+        split: binarized with eval.seed, with eval.nll_samples importance samples.
+
+        Raises:
+          UserError: they are not such as the model was trained on.
+        """
+        inputs.check_shape(self._program, "x", examples.x.shape)
+        keys = streams.of_split(self.config.eval.seed, "test")
+        how = self._samples(self.config.eval.nll_samples)
+        how |= {"binarization": self.config.data.binarize}
+        found = []
+        for where, num in filled_blocks(examples.num, self.config.eval.batch_size):
+            rows = inputs.batch(self._program, *examples.examples(where))
+            found.append(_on_host(self._compute("score", rows, keys, where, **how), num))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
     def encode_dataset(
         self, split: str = "test", path: str | Path | None = None, dataset: Dataset | None = None
@@ -181,7 +215,7 @@ class Run:
         path = Path(path or self.folder() / f"codes_{split}.npz")
         with files.clear_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_arrays(path, _named(codes))
+        files.write_arrays(path, named(codes))
         return codes
 
     def export(self, folder: str | Path) -> Path:
@@ -203,7 +237,8 @@ class Run:
         """
         batch = jax.export.symbolic_shape("B")
         example = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((*batch, *a.shape), a.dtype), self._example_like
+            lambda a: jax.ShapeDtypeStruct((*batch, *a.shape), a.dtype),
+            self._program.facts.example(),
         )
         shaped = example._replace(x=_reshaped(example.x, self.example_shape))
         if example.observed is not None:
@@ -211,12 +246,9 @@ class Run:
         z = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*batch, *a.shape), a.dtype), self.z_like())
 
         def encoder(x, condition=None, observed=None):
-            posterior = self._encode(self.params, self._batch(x, condition, observed))
+            posterior = self.encode(x, condition, observed)
             found = {"mean": posterior_means(posterior), "logvar": _logvars(posterior)}
             return {name: value for name, value in found.items() if value is not None}
-
-        def decoder(z, condition=None):
-            return self._decode(self.params, z, condition)
 
         given = [leaf for leaf in shaped if leaf is not None]
         if shaped.condition is None and shaped.observed is not None:
@@ -225,7 +257,7 @@ class Run:
         folder = Path(folder)
         with files.clear_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        for name, function in (("encoder", encoder), ("decoder", decoder)):
+        for name, function in (("encoder", encoder), ("decoder", self.decode)):
             make = jax.export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))
             files.write_bytes(folder / f"{name}.jax", make(*inputs[name]).serialize())
         about = {name: jax.tree.map(str, args) for name, args in inputs.items()}
@@ -252,53 +284,71 @@ class Run:
             )
         return dataset
 
-    def _batch(self, x, condition, observed) -> Example:
-        x = jnp.asarray(x)
-        size = int(np.prod(self.example_shape))
-        if jnp.issubdtype(x.dtype, jnp.integer) and x.dtype != jnp.uint8:
-            raise UserError(f"x is {x.dtype}, expected uint8 grey values or floats")
-        if x.ndim < 2 or x[0].size != size:
-            raise UserError(
-                f"x has shape {x.shape}, expected [B, {', '.join(map(str, self.example_shape))}]"
-            )
-        x = x.reshape(x.shape[0], size)
-        x = x / jnp.float32(255) if x.dtype == jnp.uint8 else x.astype(jnp.float32)
-        if observed is not None:
-            observed = jnp.asarray(observed, bool).reshape(x.shape)
-            x = jnp.where(observed, x, 0.0)
-        return Example(x, condition, observed)
+    def _samples(self, num_samples: int) -> dict[str, int]:
+        per_step = min(num_samples, self.config.eval.samples_per_step)
+        return {"num_samples": num_samples, "samples_per_step": per_step}
+
+    def _in_blocks(self, name: str, rows, rng=None, num: int | None = None, **static):
+        """The function `name` of `_compiled`, of all rows."""
+        num = inputs.num_rows(rows) if num is None else num
+        if num == 0 or inputs.is_traced((rows, rng, self.params)):
+            return self._compute(name, rows, rng, jnp.arange(num), **static)
+        size = min(self.config.eval.batch_size, 1 << (num - 1).bit_length())
+        found = []
+        with jax.ensure_compile_time_eval():  # numbers, also while something else is traced
+            for where, count in filled_blocks(num, size):
+                block = jax.tree.map(lambda leaf, where=where: leaf[where], rows)
+                found.append(_on_host(self._compute(name, block, rng, where, **static), count))
+        return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *found)
 
     @devices.float32_products()
-    @partial(jax.jit, static_argnums=0)
-    def _encode(self, params, x: Example):
-        return jax.vmap(lambda x: self.model.encode(params, x, self.hypers))(x)
+    def _compute(self, name: str, rows, rng=None, positions=None, **static):
+        function = _compiled(self.model)[name]
+        return function(self.params, self.hypers, rows, rng, positions, **static)
 
-    @devices.float32_products()
-    @partial(jax.jit, static_argnums=0)
-    def _decode(self, params, z: Latent, condition):
-        return jax.vmap(lambda z, condition: self.model.decode(params, z, condition))(z, condition)
 
-    @devices.float32_products()
-    @partial(jax.jit, static_argnums=0, static_argnames=("num", "noise"))
-    def _sample(self, params, rng, condition, num: int, noise: bool):
-        return sample_batch(self.model, params, rng, self.hypers, num, noise, condition)
+@lru_cache(maxsize=32)
+def _compiled(model: Model) -> dict[str, Callable]:
+    """The functions of a `Run`, of (params, hypers, rows [B, ...], rng, positions [B])."""
 
-    @devices.float32_products()
-    @partial(jax.jit, static_argnums=0)
-    def _reconstruct(self, params, rng, x: Example):
-        positions = jnp.arange(len(x.x))
-        draw = draw_batch(self.model, params, x, rng, positions, jnp.arange(1), self.hypers)
+    def encode(params, hypers, x: Example, _rng, _positions):
+        return jax.vmap(lambda x: model.encode(params, x, hypers))(x)
+
+    def decode(params, _hypers, rows, _rng, _positions):
+        return jax.vmap(lambda z, condition: model.decode(params, z, condition))(*rows)
+
+    def sample(params, hypers, condition, rng, positions, noise: bool):
+        return sample_batch(model, params, rng, hypers, positions, noise, condition)
+
+    def reconstruct(params, hypers, x: Example, rng, positions):
+        draw = draw_batch(model, params, x, rng, positions, jnp.arange(1), hypers)
         z = jax.tree.map(lambda leaf: leaf[:, 0], draw.z)
-        return jax.vmap(lambda z, condition: self.model.decode(params, z, condition))(
-            z, x.condition
-        )
+        return jax.vmap(lambda z, condition: model.decode(params, z, condition))(z, x.condition)
 
-    @devices.float32_products()
-    @partial(jax.jit, static_argnums=(0, 4, 5))
-    def _log_likelihood(self, params, rng, x: Example, num_samples: int, samples_per_step: int):
-        positions = jnp.arange(len(x.x))
-        args = (rng, positions, self.hypers, num_samples, samples_per_step)
-        return bound(self.model, params, x, *args).log_p
+    def bounded(
+        params, hypers, x: Example, keys, positions, binarization, num_samples, samples_per_step
+    ):
+        x = x._replace(x=binarize(x.x, binarization, streams.fold(keys.binarize, positions)))
+        args = (keys.epsilon, positions, hypers, num_samples, samples_per_step)
+        return bound(model, params, x, *args)
+
+    def log_p(*args, **static):
+        return bounded(*args, **static).log_p
+
+    def score(*args, **static) -> Scores:
+        found = bounded(*args, **static)
+        elbo = None if found.rate is None else -(found.distortion + total(found.rate, 1))
+        mean, logvar = posterior_means(found.posterior), _logvars(found.posterior)
+        return Scores(mean, logvar, elbo, found.log_p)
+
+    how = ("binarization", "num_samples", "samples_per_step")
+    static = {encode: (), decode: (), reconstruct: (), sample: ("noise",), log_p: how, score: how}
+    return {f.__name__: jax.jit(f, static_argnames=names) for f, names in static.items()}
+
+
+def _again(made_of: tuple, workdir: Path, *rest) -> Run:
+    """A run out of a pickle."""
+    return Run(workdir, make_program(*made_of), *rest)
 
 
 def _logvars(posterior) -> Latent | None:
@@ -318,7 +368,7 @@ def _on_host(tree, num: int):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:num], tree)
 
 
-def _named(codes: Codes) -> dict[str, np.ndarray]:
+def named(codes: Codes | Scores) -> dict[str, np.ndarray]:
     """{"mean": array} of one layer, {"mean_z1": array, ...} of several."""
     named = {}
     for field, value in codes._asdict().items():

@@ -44,6 +44,9 @@ class Catalogue(NamedTuple):
     # (config {"section.field": value}, None) -> what is wrong between fields of no part, or ""
     fits: Callable[[dict, Any], str]
 
+    def __deepcopy__(self, _memo) -> "Catalogue":
+        return self  # it never changes
+
     @property
     def own(self) -> tuple[str, ...]:
         """The parts that came from outside the package, as "kind:name"."""

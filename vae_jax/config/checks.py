@@ -14,7 +14,8 @@ from vae_jax.config.catalogue import CHOSEN_BY, DEFAULTS, Catalogue
 from vae_jax.errors import UserError
 from vae_jax.types import Field
 
-LARGEST = 1e9  # number in a configuration, of a field that does not say more
+# The largest number of a field that does not say more: what arrays can be sized by, and float32.
+LARGEST = {int: 1e9, float: 1e30}
 
 
 def nearest(name: str, known) -> str:
@@ -296,8 +297,9 @@ def _check_value(name: str, value, one, field: Field) -> None:
     if isinstance(one, float) and not math.isfinite(one):
         raise UserError(f"{name} is {value!r}, expected a finite number")
     unlimited = field.most is None and field.below is None
-    if isinstance(one, int | float) and unlimited and abs(one) > LARGEST:
-        raise UserError(f"{name} is {value!r}, expected at most {LARGEST:g}")
+    largest = LARGEST.get(type(one))
+    if unlimited and largest is not None and abs(one) > largest:
+        raise UserError(f"{name} is {value!r}, expected at most {largest:g}")
     limits = (
         (field.above, lambda limit: one > limit, "more than"),
         (field.least, lambda limit: one >= limit, "at least"),

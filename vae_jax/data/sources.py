@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from vae_jax.data import (
+    arrays,
     cache,
     digits,
     image_folder,
@@ -16,7 +17,7 @@ from vae_jax.data import (
     user_file,
 )
 from vae_jax.data.reader import Reader, Request
-from vae_jax.data.split import Dataset
+from vae_jax.data.split import Dataset, Split, of_arrays
 from vae_jax.errors import UserError
 
 DATASETS: dict[str, Reader] = {
@@ -90,6 +91,30 @@ def load(
         cache=cache.root(cache_dir),
     )
     return DATASETS[name].read(request)._replace(preparation=request.fit.describe())
+
+
+def load_examples(
+    path: str | os.PathLike,
+    *,
+    resize: tuple[int, ...] = (),
+    crop: str = "center",
+    skip_broken: bool = False,
+    scale: str = "type",
+    cache_dir: str | os.PathLike | None = None,
+) -> list[Split]:
+    """All examples of a file (.npy, .npz) or a folder of images, in their order, none held out.
+
+    Several splits where it has examples for validation or test. The arguments are those of `load`.
+
+    Raises:
+      UserError: they cannot be had.
+    """
+    fit, root = images.make_fit(tuple(resize), crop), cache.root(cache_dir)
+    if Path(path).expanduser().is_dir():
+        data = image_folder.read(str(path), root, fit, skip_broken, scale)
+    else:
+        data = user_file.read(str(path), root, fit, scale)
+    return [of_arrays(data, part) for part in arrays.PARTS if f"x_{part}" in data]
 
 
 def _check_names(name: str, source: str, path: str) -> None:

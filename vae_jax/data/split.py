@@ -247,8 +247,8 @@ def assemble(
     Raises:
       UserError: so many cannot be held out.
     """
-    own = {part: _whole(data, part) for part in ("valid", "test") if f"x_{part}" in data}
-    whole = _whole(data, "train")
+    own = {part: of_arrays(data, part) for part in ("valid", "test") if f"x_{part}" in data}
+    whole = of_arrays(data, "train")
     _check_counts(name, whole.num, set(own), num_valid, num_test)
     order = shuffled(whole.num, *_HELD_OUT_SEED)
     if stratify:
@@ -276,7 +276,7 @@ def assemble(
     )
 
 
-def _whole(data: arrays.Arrays, part: str) -> Split:
+def of_arrays(data: arrays.Arrays, part: str) -> Split:
     """All examples of a part of the arrays."""
     x = data[f"x_{part}"]
     columns = {}

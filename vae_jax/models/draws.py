@@ -40,13 +40,14 @@ def sample_batch(
     params: Params,
     rng: jax.Array,
     hypers: Hypers,
-    num: int,
+    positions: jax.Array,
     noise: bool = False,
     condition: dict[str, jax.Array] | None = None,
 ) -> jax.Array:
-    """Decoded draws from the prior, [num, ...]: means of p(x|z), or draws of it with `noise`.
+    """Decoded draws from the prior, [n, ...]: means of p(x|z), or draws of it with `noise`.
 
-    `condition`: arrays [num, ...], what the model is given beside x.
+    The noise of a draw is a function of `rng` and its position [n] alone. `condition`: arrays
+    [n, ...], what the model is given beside x.
     """
 
     def one(rng: jax.Array, condition) -> jax.Array:
@@ -54,7 +55,7 @@ def sample_batch(
         z = model.sample_prior(params, prior_rng, hypers, condition)
         return model.decode(params, z, condition, x_rng if noise else None)
 
-    return jax.vmap(one)(streams.fold(rng, jnp.arange(num)), condition)
+    return jax.vmap(one)(streams.fold(rng, positions), condition)
 
 
 def total(tree: Latent, batch_axes: int) -> jax.Array:

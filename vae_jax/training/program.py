@@ -3,7 +3,10 @@ use."""
 
 import math
 import os
+import pickle
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -40,6 +43,7 @@ class Facts(NamedTuple):
     scaling: Scaling | None = None
     observed: bool = False  # whether values may be missing
     condition: tuple[tuple[str, str], ...] = ()  # (name, dtype) of labels that the model is given
+    value_range: tuple[float, float] | None = None  # (smallest, largest) value, where it is known
 
     def example(self) -> Example:
         """The shapes of one example."""
@@ -73,9 +77,7 @@ class Program(NamedTuple):
     members: list[int]  # numbers in the sweep; what follows them in `hypers` fills up a last part
     changes: list[dict]  # {field: value}, what the sweep changes for each of them
     name: str  # of the part, "" of a whole
-    alone: Callable  # (changes) -> the Program of the single run that such a member equals
-    example_shape: tuple[int, ...]
-    example: Example  # the shapes of one example, flat
+    facts: Facts
     draw_like: Draw  # the shapes of one draw
     steps_per_epoch: float  # batches straddle epochs
     total_steps: int
@@ -83,11 +85,27 @@ class Program(NamedTuple):
     one_by_one_on_cpu: bool  # whether members that share a CPU train one after another
 
     @property
+    def example_shape(self) -> tuple[int, ...]:
+        return np.shape(self.facts.x_mean)
+
+    @property
     def is_mass(self) -> bool:
         """Whether log p(x) is the log of a probability; only then are there bits per dimension."""
         binarized = self.config.data.binarize != "none"
         wanted = "binary" if binarized else "levels"
         return self.likelihood is not None and self.likelihood.support == wanted
+
+    @property
+    def values_are_shares(self) -> bool:
+        """Whether the model is of values in [0, 1] and no others."""
+        real = self.likelihood is None or self.likelihood.support == "real"
+        return self.config.data.binarize != "none" or not real
+
+    def alone(self, changes: dict) -> "Program":
+        """The program of the single run that a member with these changes equals."""
+        single = settings.single(self.config, self.catalogue, changes)
+        facts = self.facts._replace(x_mean=np.zeros(self.example_shape))
+        return make_program(single, facts, self.catalogue)
 
     def abstract_state(self):
         """The shape of the population's state, without computing it."""
@@ -150,13 +168,45 @@ def chosen_params(state: TrainState, which: str):
     return jax.vmap(choose)(state.best.step, state.best.params, averaged(state))
 
 
+@dataclass(frozen=True)
+class _Recipe:
+    """A model before it is made; equal ones make the same model."""
+
+    key: tuple
+    make: Callable[[], Model] = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _made(recipe: _Recipe) -> Model:
+    return recipe.make()
+
+
 def make_model(
     config: ConfigDict, facts: Facts, catalogue: Catalogue, width: int, dtype: str | None = None
 ) -> Model:
     """The model that a config names, its arrays `width` latent units wide.
 
-    Its networks compute in `dtype`, by default float32; all else is float32 in any case.
+    Its networks compute in `dtype`, by default float32; all else is float32 in any case. The same
+    settings give the same object, which shares what is compiled for it. A part of one's own is
+    asked every time: what it reads may have changed.
     """
+
+    def make() -> Model:
+        return _new_model(config, facts, catalogue, width, dtype)
+
+    named, kinds = settings.flatten(config), ("network", "likelihood", "prior", "model")
+    parts = [catalogue.chosen(kind, named) for kind in kinds]
+    if any(part in catalogue.given for part in parts):
+        return make()
+    sections = [config[kind].to_dict() for kind in kinds]
+    seen = jax.tree.map(np.asarray, (facts.x_mean, facts.scaling))
+    given = (config.data.binarize, sections, seen, facts.observed, facts.condition, width, dtype)
+    return _made(_Recipe((*(part.make for part in parts), pickle.dumps(given)), make))
+
+
+def _new_model(
+    config: ConfigDict, facts: Facts, catalogue: Catalogue, width: int, dtype: str | None
+) -> Model:
     named = settings.flatten(config)
     view = make_view(config.data.binarize, facts.scaling)
     prior = catalogue.chosen("prior", named)
@@ -209,7 +259,7 @@ def make_program(
     """
     changes = [{}] if changes is None else changes
     hypers = population.grid(config, changes)
-    width, example_shape = population.width(hypers), np.shape(facts.x_mean)
+    width = population.width(hypers)
     steps_per_epoch = facts.num_train / config.train.batch_size
     total_steps = math.ceil(config.train.num_epochs * steps_per_epoch)
     if total_steps > np.iinfo(np.int32).max:
@@ -225,10 +275,6 @@ def make_program(
     view = make_view(config.data.binarize, facts.scaling)
     uses = catalogue.chosen("model", settings.flatten(config)).uses
 
-    def alone(changes: dict) -> Program:
-        single = settings.single(config, catalogue, changes)
-        return make_program(single, facts._replace(x_mean=np.zeros(example_shape)), catalogue)
-
     return Program(
         config=config,
         catalogue=catalogue,
@@ -240,9 +286,7 @@ def make_program(
         members=list(range(len(changes))),
         changes=changes,
         name="",
-        alone=alone,
-        example_shape=example_shape,
-        example=facts.example(),
+        facts=facts,
         draw_like=draw_like,
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
@@ -293,7 +337,9 @@ def members_that_fit(program: Program, memory: int) -> int:
     """
     hypers = population.member(program.hypers, 0)
     state = jax.eval_shape(program.steps.init, hypers)
-    store = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), program.example)
+    store = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), program.facts.example()
+    )
     index = jax.ShapeDtypeStruct((program.config.train.batch_size,), jnp.int32)
     step = jax.make_jaxpr(program.steps.train)(state, hypers, store, index)
     values = [value.aval for equation in step.eqns for value in equation.outvars]

@@ -136,6 +136,7 @@ def make_steps(
         return bound(model, params, x, keys.epsilon, positions, hypers, num_samples, per_step)
 
     def sample(params, hypers: Hypers, rng: jax.Array, num: int, condition=None) -> jax.Array:
-        return sample_batch(model, params, rng, hypers, num, condition=condition)
+        positions = jnp.arange(num)
+        return sample_batch(model, params, rng, hypers, positions, condition=condition)
 
     return Steps(init, train, after_validation, evaluate, sample)
