@@ -25,7 +25,7 @@ from vae_jax import rng as streams
 from vae_jax.errors import UserError
 from vae_jax.models import MODELS
 from vae_jax.parts import catalogue
-from vae_jax.training import program
+from vae_jax.training import inputs, program
 from vae_jax.types import Part
 from vae_jax.workdir import files, record
 
@@ -383,6 +383,8 @@ def test_every_shape_of_a_batch_is_the_same_batch(trained):
     run, images = trained
     x = images.test.take(slice(0, 8))
     wanted = run.encode(x)
+    seen = jax.jit(lambda x: x / jax.numpy.float32(255))(x.reshape(8, 30))  # as in training
+    np.testing.assert_array_equal(inputs.batch(run._program, x, None, None).x, seen)
     for same in (x[..., 0], x.reshape(8, 30), jax.numpy.asarray(x)):
         jax.tree.map(np.testing.assert_array_equal, run.encode(same), wanted)
 

@@ -72,7 +72,7 @@ def batch(program: Program, x: Any, condition, observed) -> Example:
             "x is uint8, which stands for grey values, but this model is of numbers in units of "
             "their own: give floats"
         )
-    x = x / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+    x = _shares(x) if x.dtype == np.uint8 else x.astype(np.float32)
     seen = x
     if observed is not None:
         observed = _mask(program, observed, x.shape[0])
@@ -82,6 +82,14 @@ def batch(program: Program, x: Any, condition, observed) -> Example:
     if not is_traced(seen) and seen.size:
         _check_values(program, seen)
     return Example(x, labels(program, condition, x.shape[0]), observed)
+
+
+def _shares(x: Any) -> Any:
+    """Grey values divided by 255 as in training: XLA rounds otherwise than NumPy."""
+    if is_traced(x):
+        return x / jnp.float32(255)
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jnp.arange(256, dtype=jnp.uint8) / jnp.float32(255))[x]
 
 
 def _flat(program: Program, name: str, values) -> Any:
