@@ -183,7 +183,7 @@ def test_broken_config_file(command, tmp_path):
     (tmp_path / "raises.py").write_text("def get_config():\n    return undefined\n")
     assert_one_line(
         command(config=tmp_path / "raises.py", small=False),
-        r"--config=.*raises.py: NameError.*undefined",
+        r"raises.py, line 2: NameError.*undefined",
     )
 
 

@@ -126,7 +126,7 @@ def in_population_and_alone(kind, name):
     """The programs of MEMBERS and of the first of them alone, and what both are trained on."""
     program = program_of(configured(kind, name), MEMBERS)
     alone = program_of(single(program.config, KNOWN, MEMBERS[0]))
-    return program, alone, alone.example._replace(x=batch(10))
+    return program, alone, alone.facts.example()._replace(x=batch(10))
 
 
 def first_as_narrow(wide, narrow):

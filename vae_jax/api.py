@@ -216,7 +216,8 @@ def _new_examples(run: Run, path: str | Path, stored_range: list | None) -> list
     """
     fields = run.config.data
     how = {"resize": fields.resize, "crop": fields.crop, "skip_broken": fields.skip_broken}
-    how["scale"] = "{}:{}".format(*stored_range) if stored_range else "type"
+    usual = stored_range in (None, [0, 255])
+    how["scale"] = "type" if usual else "{}:{}".format(*stored_range)
     try:
         splits = load_examples(path, **how)
     except UserError as error:
