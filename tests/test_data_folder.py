@@ -84,6 +84,22 @@ def test_sub_folders_are_labels_when_all_images_lie_in_them(folder):
     assert describe_dataset(ds, "none")["label_names"] == ["ant", "cat", "dog"]
 
 
+def test_names_of_labels_may_be_any_bytes(folder):
+    for name in (b"caf\xe9", b"two\nlines", "cr\u00e8me $x_{$".encode()):
+        _fill(folder / os.fsdecode(name), 2)
+    ds = load(path=str(folder))
+    assert ds.label_names == (r"caf\udce9", "cr\u00e8me $x_{$", r"two\nlines")
+    assert ds.train.label is not None and ds.train.num == 4
+
+
+@pytest.mark.parametrize("skip_broken", [False, True])
+def test_a_pipe_among_the_images_is_named_and_not_read(folder, skip_broken):
+    _fill(folder, 3)
+    os.mkfifo(folder / "x.png")
+    named = r"x.png is no file with content, but a device, a pipe or a socket: move it"
+    _refused(named, path=str(folder), skip_broken=skip_broken)
+
+
 def test_gray_only_when_all_are(folder):
     _fill(folder, 3, shape=(6, 4))
     ds = load(path=str(folder))

@@ -2,12 +2,15 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from making import check, make_program
 
+import vae_jax
 from vae_jax import data
 from vae_jax.data import blocks, scan
 from vae_jax.data.kinds import vector
 from vae_jax.errors import UserError
 from vae_jax.results.finish import large_values, raise_diverged
+from vae_jax.training.suitability import check_data
 
 pytestmark = pytest.mark.quick
 
@@ -94,6 +97,31 @@ def test_a_loss_that_is_not_finite_at_first_names_the_columns_and_not_the_learni
     for members, large in ((late, "income"), (early, "")):
         with pytest.raises(UserError, match="learning_rate"):
             raise_diverged(members, tmp_path, large)
+
+
+def test_a_training_that_fails_at_first_ends_so(config, tmp_path):
+    x = np.random.default_rng(0).random((300, 2, 2)) * [1, 1e30]
+    config.data.binarize, config.likelihood.name = "none", "gaussian"
+    with pytest.raises(UserError, match=r"at step \d: values are too large .* of value [13] \(\d"):
+        vae_jax.train(
+            config,
+            tmp_path / "run",
+            dataset=data.from_arrays("large", x, num_valid=40, num_test=40),
+        )
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [((0, 255), True), ((0, 1 / 255), True), ((0, 1), False), ((-1, 1), False), ((-0.9, 0), False)],
+)
+def test_images_of_floats_in_a_suspicious_range_are_said(config, caplog, of, said):
+    low, high = of
+    x = low + (high - low) * np.random.default_rng(0).random((300, 2, 2), np.float32)
+    dataset = data.from_arrays("floats", x, num_valid=40, num_test=40)
+    config.data.binarize, config.likelihood.name = "none", "gaussian"
+    program = make_program(check(config), np.zeros((2, 2, 1)), 220)
+    check_data(program, dataset, *scan.value_range(dataset))
+    assert ("data.scale='range' scales them" in caplog.text) == said
 
 
 def test_vectors_in_the_unit_interval_and_of_bytes_are_not_scaled():

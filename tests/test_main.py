@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -547,7 +547,9 @@ def test_whatever_else_fails_is_one_line_and_debug_has_the_traceback(command, mo
 
 
 def test_ctrl_c_in_the_first_seconds_ends_it_without_a_word(blobs, tmp_path):
-    process = start(tmp_path / "run", blobs, drawn=True)
+    # What runs in the background of a shell may have been told to ignore it.
+    default = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = start(tmp_path / "run", blobs, drawn=True, preexec_fn=default)
     loaded = Path(f"/proc/{process.pid}/maps")
     while "jaxlib" not in loaded.read_text():  # it is just being imported
         time.sleep(0.02)

@@ -230,6 +230,10 @@ def test_codes_of_one_dimension_are_a_histogram_and_of_two_are_themselves(tmp_pa
     codes.draw(tmp_path / "x.png", z, labels, "", standard_normal=False, label_names=("cat", "dog"))
     axis = page()[0].axes[0]
     assert not axis.patches
+    odd = ("$x_{$", "\u732b", "a_b^c")  # no mathematics
+    codes.draw(tmp_path / "x.png", z, labels, "$\\frac{$\n$", True, label_names=odd)
+    codes.draw(tmp_path / "x.png", z, labels, "", standard_normal=False, label_names=("cat", "dog"))
+    axis = page()[0].axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["cat", "dog", "2"]
     codes.draw(tmp_path / "x.png", z[:, :1], labels, "", standard_normal=True)
     axis = page()[0].axes[0]

@@ -12,6 +12,9 @@ import pytest
 
 import vae_jax
 from vae_jax.errors import UserError
+from vae_jax.estimators import iwae
+from vae_jax.plots import codes as latents
+from vae_jax.plots import samples
 from vae_jax.results import compare, page
 from vae_jax.workdir import checkpoints, files, owner, rows
 
@@ -139,8 +142,12 @@ def test_complete_is_said_last_and_what_is_missing_is_made_again(run, monkeypatc
     whole = contents(workdir)
     (workdir / "results.json").unlink()
     (workdir / "report.html").unlink()
-    monkeypatch.setattr(page, "write", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):  # as if it was killed there
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(page, "write", killed)
+    with pytest.raises(SystemExit):
         vae_jax.train(config, workdir, dataset=images)
     monkeypatch.undo()
     assert not files.read_json(workdir / "results.json")["complete"]
@@ -167,6 +174,56 @@ def test_complete_is_said_last_and_what_is_missing_is_made_again(run, monkeypatc
     with pytest.raises(UserError, match="has no checkpoint"):  # it does not train anew
         vae_jax.train(config, workdir, dataset=images)
     assert "rates.png missing or changed: and there is no checkpoint" in caplog.text
+
+
+def fails(*_, **__):
+    raise ValueError("no luck")
+
+
+def test_what_cannot_be_made_does_not_cost_the_rest(run, monkeypatch):
+    workdir, config, images = run
+    whole = contents(workdir)
+    config.eval.estimators = ("iwae", "latents")
+    config.eval.update(iwae_samples=(10,), bounds_examples=4)
+    monkeypatch.setattr(iwae, "bounds", fails)
+    monkeypatch.setattr(samples, "draw", fails)
+    monkeypatch.setattr(latents, "draw", fails)
+    told = r"^iwae, samples.png, latents.png: not made \(ValueError: no luck\); everything else is"
+    with pytest.raises(UserError, match=told):
+        vae_jax.evaluate(workdir, config, dataset=images)
+    results, left = files.read_json(workdir / "results.json"), contents(workdir)
+    assert results["failed"] == dict.fromkeys(
+        ("iwae", "samples.png", "latents.png"), "ValueError: no luck"
+    )
+    assert results["evaluation"][0]["latents"] and "iwae" not in results["evaluation"][0]
+    assert "samples.png" not in left and left["rates.png"] == whole["rates.png"]
+    assert b"Not made: samples.png (ValueError: no luck)" in left["report.html"]
+
+    monkeypatch.undo()
+    vae_jax.train(config, workdir, dataset=images)
+    results, mended = files.read_json(workdir / "results.json"), contents(workdir)
+    assert not results["failed"] and results["evaluation"][0]["iwae"]
+    assert mended["samples.png"] == whole["samples.png"]
+
+
+def test_a_full_disk_ends_the_drawing_at_once(run, monkeypatch):
+    workdir, config, images = run
+
+    def full(path, *_, **__):
+        with files.clear_errors(path):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(samples, "draw", full)
+    with pytest.raises(UserError, match=r"cannot write .*samples.png: No space left on device"):
+        vae_jax.evaluate(workdir, config, dataset=images)
+
+
+@pytest.mark.parametrize("read", [rows.read_rows, files.read_json])
+def test_a_pipe_is_not_read(tmp_path, read):
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(UserError, match=r"x cannot be read \(it is a pipe or a device"):
+        read(tmp_path / "x")
+    assert files.read_arrays(tmp_path / "x") == {}
 
 
 def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path):

@@ -403,7 +403,8 @@ def _check_saved(program: Program, workdir: Path) -> None:
 def _is_whole(programs: list[Program], workdir: Path, results: dict) -> bool:
     """Whether a run has nothing left to do: it is complete, and so are the files that it made."""
     reached = results["step"] >= max(program.total_steps for program in programs)
-    if not results["complete"] or not (reached or all(map(has_ended, results["members"]))):
+    ended = reached or all(map(has_ended, results["members"]))
+    if not results["complete"] or results["failed"] or not ended:
         return False
     broken = files.changed(workdir, results["files"])
     if not broken:

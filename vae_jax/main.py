@@ -20,7 +20,7 @@ from ml_collections import config_flags
 
 from vae_jax import api
 from vae_jax import config as settings
-from vae_jax.errors import SaveError, UserError
+from vae_jax.errors import SaveError, UserError, cause
 from vae_jax.parts import catalogue, default
 from vae_jax.results.compare import compare
 from vae_jax.training.signals import Interrupted
@@ -48,8 +48,7 @@ def run(argv: list[str]) -> int:
     except Exception as error:
         if "--debug" in argv:
             raise
-        cause = (str(error).strip() or "no message").splitlines()[0]
-        print(f"error: {type(error).__name__}: {cause} (--debug shows where)", file=sys.stderr)
+        print(f"error: {cause(error)} (--debug shows where)", file=sys.stderr)
         return 1
     return 0
 
@@ -331,6 +330,8 @@ def keep_compiled() -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Ends the process with the status of `run`."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not have every character
+        stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     status = run(argv)
     if status == os.EX_IOERR:  # or Python would wait for the writer's threads, for minutes
         sys.stdout.flush()

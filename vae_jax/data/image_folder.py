@@ -7,6 +7,7 @@ and 1. Then they are decoded, a block of pages at a time.
 import hashlib
 import itertools
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -115,6 +116,11 @@ def _listing(folder: Path) -> list[tuple[str, int, int]]:
         for file in _visible_files(folder):
             if file.name.lower().endswith(SUFFIXES):
                 state = file.stat()
+                if not stat.S_ISREG(state.st_mode):
+                    raise UserError(
+                        f"data.path: {file} is no file with content, but a device, a pipe or a "
+                        "socket: move it elsewhere"
+                    )
                 name = file.relative_to(folder).as_posix()
                 found.append((name, state.st_size, state.st_mtime_ns))
             else:

@@ -220,6 +220,7 @@ def from_arrays(
             f"{dataset.example_shape}"
         )
     names = {label: known for label, known in names.items() if known} | dict(class_names or {})
+    names = {label: tuple(map(_readable, known)) for label, known in names.items()}
     return dataset._replace(
         class_names=dataset.class_names | names, value_names=tuple(columns or dataset.value_names)
     )
@@ -258,14 +259,14 @@ def assemble(
     splits = {part: whole._replace(rows=np.sort(chosen)) for part, chosen in rows.items()}
     splits |= own
     for note in data.get("notes", ()):
-        logging.warning("%s", note)
-    label_names = tuple(data.get("label_names", np.array(())).tolist())
+        logging.warning("%s", _readable(note))
+    label_names = tuple(_readable(str(label)) for label in data.get("label_names", ()))
     stored_range = (0.0, 255.0) if whole.x.dtype == np.uint8 else None
     if "stored_range" in data:
         low, high = data["stored_range"].tolist()
         stored_range = (low, high)
     return Dataset(
-        name,
+        _readable(name),
         source,
         splits["train"],
         splits["valid"],
@@ -274,6 +275,12 @@ def assemble(
         value_names=tuple(data.get("value_names", np.array(())).tolist()),
         stored_range=stored_range,
     )
+
+
+def _readable(name: str) -> str:
+    """`name` with an escape for what no page or picture can hold: bytes of a file's name that are
+    not UTF-8, control characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def of_arrays(data: arrays.Arrays, part: str) -> Split:

@@ -11,7 +11,7 @@ import numpy as np
 from vae_jax import rng as streams
 from vae_jax.data import Dataset
 from vae_jax.distributions import Gaussian
-from vae_jax.errors import UserError
+from vae_jax.errors import Attempt, UserError, must
 from vae_jax.estimators import ais, bdmc, gaps, iwae, latents, probes, rate_distortion, samples
 from vae_jax.estimators.estimator import Estimator, Picture, Row
 from vae_jax.estimators.task import Study, Task, perform
@@ -129,24 +129,34 @@ def _has_classes(dataset: Dataset, name: str) -> bool:
     return found is not None and bool((found != found[0]).any())
 
 
-def estimate(run: Run, dataset: Dataset, stop: Callable[[], None] = lambda: None) -> dict:
+def estimate(
+    run: Run,
+    dataset: Dataset,
+    stop: Callable[[], None] = lambda: None,
+    attempt: Attempt = must,
+) -> dict:
     """The numbers of the run's member in `evaluation` of results.json: {name: numbers}, beside the
     seed and the test examples that were chosen.
 
     Args:
       stop: called between pieces of work; may raise, and what was done before is kept.
+      attempt: of each estimator. One that fails has no numbers, nor has one made from it.
     """
     section, known = run.config.eval, run.catalogue.parts["estimator"]
     order = jax.random.permutation(streams.of_examples(section.seed), dataset.test.num)
     positions = np.sort(np.asarray(order[: section.bounds_examples]))
     study = Study(run, dataset, positions, stop)
-    tasks = {
-        name: estimator.task(study)
-        for name, estimator in known.items()
-        if name in section.estimators
-    }
-    arrays = perform(study, tasks)
-    numbers = {name: _finite(task.summarize(arrays[name], arrays)) for name, task in tasks.items()}
+    asked = {name: known[name] for name in known if name in section.estimators}
+    tasks, numbers = {}, {}
+    for name, estimator in asked.items():
+        with attempt(name):
+            tasks[name] = estimator.task(study)
+    arrays = perform(study, tasks, attempt)
+    for name in arrays:
+        with attempt(name):
+            if lost := [other for other in asked[name].after if other not in arrays]:
+                raise UserError(f"it is made from {lost[0]}, which failed")
+            numbers[name] = _finite(tasks[name].summarize(arrays[name], arrays))
     return {"seed": section.seed, "examples": positions.tolist()} | numbers
 
 

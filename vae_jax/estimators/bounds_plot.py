@@ -31,7 +31,7 @@ def draw(path: Path, rows: list[Row], title: str) -> None:
         axis.set_xlabel(f"log p(x), nats, mean of {name}")
     first = "Bounds on log p(x); thin: error over the examples, which all rows share; thick: noise"
     base.head(figure, f"{first}\n{title}")
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _draw_group(axis, rows: list[Row]) -> None:

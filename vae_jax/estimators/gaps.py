@@ -130,7 +130,7 @@ def draw_members(path: Path, named: list[tuple[str, dict]], title: str) -> None:
     axis.legend(fontsize=8, frameon=False, ncol=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     axis.spines[["top", "right", "left"]].set_visible(False)
     base.head(figure, f"Where the bound is lost\n{title}")
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def needs(_section) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def draw(path: Path, found: dict, member: dict, title: str) -> None:
     axis.legend(fontsize=8, frameon=False)
     base.open_frame(axis)
     base.head(figure, f"What each unit's rate is spent on\n{title}")
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def needs(_section) -> tuple[str, ...]:

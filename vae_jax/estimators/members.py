@@ -9,7 +9,7 @@ from absl import logging
 
 from vae_jax import estimators
 from vae_jax.data import Dataset
-from vae_jax.errors import UserError
+from vae_jax.errors import Attempt, UserError
 from vae_jax.estimators import bounds_plot, words
 from vae_jax.estimators.estimator import Estimator
 from vae_jax.estimators.task import model_settings
@@ -28,6 +28,7 @@ def estimate_members(
     runs: dict[int, Callable[[], Run]],
     dataset: Dataset,
     check: Callable[[], None],
+    attempt: Attempt,
 ) -> list[dict]:
     """The entries of `evaluation`, in the order of the members.
 
@@ -37,6 +38,7 @@ def estimate_members(
         where they are not estimated now.
       runs: of the members to be estimated.
       check: called between pieces of work; may raise, and the pieces are kept.
+      attempt: of each estimator and member.
     """
     about = [_about(entry) for entry in members]
     entries = {_about(entry): entry for entry in before if _about(entry) in about}
@@ -54,7 +56,8 @@ def estimate_members(
         # hypers are arguments.
         shape = model_settings(run), repr(run.latent_dim)
         run.model = models.setdefault(shape, run.model)
-        found = estimators.estimate(run, dataset, check)
+        who = f" of {ranking.named(entry)}" if len(members) > 1 else ""
+        found = estimators.estimate(run, dataset, check, lambda name, who=who: attempt(name + who))
         known = run.catalogue.parts["estimator"]
         kept = _kept(entries.get(_about(entry), {}), found, known)
         entries[_about(entry)] = {key: entry[key] for key in ABOUT} | kept | found
@@ -86,6 +89,7 @@ def draw_estimates(
     best: int,
     title: str,
     known: dict[str, Estimator],
+    attempt: Attempt,
 ) -> None:
     """Draws the best member's pictures into `folder`, those that compare members into `workdir`.
 
@@ -94,30 +98,41 @@ def draw_estimates(
     entries = {entry["member"]: entry for entry in members}
     of_best = next((entry for entry in evaluation if entry["member"] == best), {})
     about = f"{title}, {ranking.named(entries[best])}" if len(members) > 1 else title
-    _draw_member(folder, of_best, entries[best], about, known)
+    _draw_member(folder, of_best, entries[best], about, known, attempt)
     if len(members) > 1:
         named = [(ranking.named(entries[entry["member"]]), entry) for entry in evaluation]
-        _draw_members(workdir, named, title, known)
+        _draw_members(workdir, named, title, known, attempt)
 
 
 def _draw_member(
-    folder: Path, entry: dict, member: dict, title: str, known: dict[str, Estimator]
+    folder: Path,
+    entry: dict,
+    member: dict,
+    title: str,
+    known: dict[str, Estimator],
+    attempt: Attempt,
 ) -> None:
     found = words.with_numbers(entry, known)
-    rows = []
-    for name, numbers in found.items():
-        rows_of = known[name].rows
-        rows += rows_of(numbers) if rows_of else []
-    _draw_or_remove(folder / bounds_plot.FILE, bounds_plot.draw, rows, title)
+    with attempt(bounds_plot.FILE):
+        rows = []
+        for name, numbers in found.items():
+            rows_of = known[name].rows
+            rows += rows_of(numbers) if rows_of else []
+        _draw_or_remove(folder / bounds_plot.FILE, bounds_plot.draw, rows, title)
     for name, estimator in known.items():
         for picture in estimator.pictures:
             if not picture.of_members:
                 numbers = found.get(name)
-                _draw_or_remove(folder / picture.file, picture.draw, numbers, member, title)
+                with attempt(picture.file):
+                    _draw_or_remove(folder / picture.file, picture.draw, numbers, member, title)
 
 
 def _draw_members(
-    folder: Path, named: list[tuple[str, dict]], title: str, known: dict[str, Estimator]
+    folder: Path,
+    named: list[tuple[str, dict]],
+    title: str,
+    known: dict[str, Estimator],
+    attempt: Attempt,
 ) -> None:
     """Draws the pictures that compare members, [(name of the member, entry)]."""
     found = [(who, words.with_numbers(entry, known)) for who, entry in named]
@@ -126,7 +141,8 @@ def _draw_members(
         for picture in estimator.pictures:
             if picture.of_members:
                 compared = numbers if len(found) > 1 else []
-                _draw_or_remove(folder / picture.file, picture.draw, compared, title)
+                with attempt(picture.file):
+                    _draw_or_remove(folder / picture.file, picture.draw, compared, title)
 
 
 def _draw_or_remove(path: Path, draw: Callable[..., None], numbers, *args) -> None:

@@ -83,7 +83,7 @@ def draw(path: Path, found: dict, _member: dict, title: str) -> None:
     close.set(xlim=x + around, ylim=y + around)
     close.set_title("around beta = 1", fontsize=9)
     base.head(figure, f"Rate against distortion; dashed: equal D + R\n{title}")
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def _draw_curve_and_point(axis, found: dict, rate, distortion, one: int) -> None:
@@ -117,7 +117,7 @@ def draw_members(path: Path, named: list[tuple[str, dict]], title: str) -> None:
         axis.legend(fontsize=7, frameon=False)
     base.open_frame(axis)
     base.head(figure, f"Lines: the best code of every rate; diamonds: the encoder\n{title}")
-    figure.savefig(path)
+    base.save(figure, path)
 
 
 def needs(_section) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from vae_jax.data import Dataset
 from vae_jax.data.blocks import filled_block
+from vae_jax.errors import Attempt, must
 from vae_jax.parallel.processes import say
 from vae_jax.run import Run
 from vae_jax.types import Example
@@ -68,8 +69,9 @@ def of_block(tree, i: int, size: int):
     return jax.tree.map(lambda array: array[filled_block(len(array), size, i)], tree)
 
 
-def perform(study: Study, tasks: dict[str, Task]) -> dict[str, dict]:
-    """{estimator: its arrays [num, ...]}; blocks whose file is there are not computed again."""
+def perform(study: Study, tasks: dict[str, Task], attempt: Attempt = must) -> dict[str, dict]:
+    """{estimator: its arrays [num, ...]}, without those that failed; blocks whose file is there are
+    not computed again."""
     if not tasks:
         return {}
     digest = _digest(study)
@@ -79,12 +81,17 @@ def perform(study: Study, tasks: dict[str, Task]) -> dict[str, dict]:
         name: [i for i, path in enumerate(of_task) if not files.read_arrays(path)]
         for name, of_task in paths.items()
     }
+    able, found = [], {}
     for name, task in tasks.items():
-        if missing[name]:
-            _predict_run_time(name, task, len(missing[name]))
-    for name, task in tasks.items():
-        _compute(study, name, task, missing[name], paths[name])
-    return {name: _joined(paths[name], task.num) for name, task in tasks.items()}
+        with attempt(name):
+            if missing[name]:
+                _predict_run_time(name, task, len(missing[name]))
+            able.append(name)
+    for name in able:
+        with attempt(name):
+            _compute(study, name, tasks[name], missing[name], paths[name])
+            found[name] = _joined(paths[name], tasks[name].num)
+    return found
 
 
 def _compute(study: Study, name: str, task: Task, missing: list[int], paths: list[Path]) -> None:

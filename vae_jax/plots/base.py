@@ -34,7 +34,11 @@ def head(figure, title: str) -> None:
 
 
 def save(figure, path: Path, **how) -> None:
-    """Writes the PNG file, whole or not at all."""
+    """Writes the PNG file, whole or not at all. A dollar sign in a name is no mathematics."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     with files.replacement(path) as temporary:
         figure.savefig(temporary, **how)
 

@@ -9,7 +9,7 @@ import numpy as np
 from vae_jax.data import Dataset
 from vae_jax.data.kinds import KINDS
 from vae_jax.data.kinds.kind import look_at
-from vae_jax.errors import UserError
+from vae_jax.errors import Attempt, UserError, must
 from vae_jax.plots import (
     codes,
     interpolation,
@@ -30,12 +30,15 @@ NUM_SHOWN, NUM_CODES = 40, 10_000  # examples that are drawn; codes that are
 GOLDEN = 0.618034
 
 
-def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: dict) -> None:
+def draw_pictures(
+    run: Run, dataset: Dataset, folder: Path, name: str, entry: dict, attempt: Attempt = must
+) -> None:
     """Draws the PNG files of a member in `folder`, but for those its kind of model does not have.
 
     Args:
       name: of the dataset, for titles.
       entry: the member's in results.json.
+      attempt: of each file.
     """
     rows = [row for row in read_rows(run.workdir / "metrics.jsonl") if row["member"] == run.member]
     test = entry["test"]
@@ -50,22 +53,27 @@ def draw_pictures(run: Run, dataset: Dataset, folder: Path, name: str, entry: di
     settings: Any = run.config.eval
     sample_rng, reconstruct_rng = jax.random.split(jax.random.key(settings.seed))
     if run.model.sample_prior is not None:
-        path = folder / "samples.png"
-        samples.draw(path, run, sample_rng, shown, style, fitted=not has_rate, about=about)
-    path = folder / "reconstructions.png"
-    code = "at one z ~ q(z|x)" if has_rate else "at their codes z"
-    reconstructions.draw(path, run, reconstruct_rng, shown, style, code, about)
-    title = f"Training curves, nats per example\n{about}"
-    training_curves.draw(folder / "curves.png", rows, title)
+        with attempt("samples.png"):
+            path = folder / "samples.png"
+            samples.draw(path, run, sample_rng, shown, style, fitted=not has_rate, about=about)
+    with attempt("reconstructions.png"):
+        path = folder / "reconstructions.png"
+        code = "at one z ~ q(z|x)" if has_rate else "at their codes z"
+        reconstructions.draw(path, run, reconstruct_rng, shown, style, code, about)
+    with attempt("curves.png"):
+        title = f"Training curves, nats per example\n{about}"
+        training_curves.draw(folder / "curves.png", rows, title)
     unit_rate = test.get("unit_rate")
-    _rates(folder, unit_rate, test.get("unit_activity"), about)
-    try:
-        found = _codes(run, dataset, positions)
-    except UserError:  # a posterior without a mean
-        return
-    scene = Scene(run, shown, found, unit_rate, style, about, run.model.standard_normal)
-    label = settings.label or next(iter(dataset.test.columns), "")
-    _of_codes(folder, scene, dataset.class_names.get(label, ()))
+    with attempt("rates.png"):
+        _rates(folder, unit_rate, test.get("unit_activity"), about)
+    with attempt("pictures of codes"):
+        try:
+            found = _codes(run, dataset, positions)
+        except UserError:  # a posterior without a mean
+            return
+        scene = Scene(run, shown, found, unit_rate, style, about, run.model.standard_normal)
+        label = settings.label or next(iter(dataset.test.columns), "")
+        _of_codes(folder, scene, dataset.class_names.get(label, ()), attempt)
 
 
 def style_of(run: Run, dataset: Dataset) -> Style:
@@ -111,17 +119,20 @@ def _rates(folder: Path, unit_rate, unit_activity, about: str) -> None:
         rates.draw(_of_layer(folder / "rates.png", layer), rate, activity, title)
 
 
-def _of_codes(folder: Path, scene: Scene, label_names: tuple[str, ...]) -> None:
+def _of_codes(folder: Path, scene: Scene, label_names: tuple[str, ...], attempt: Attempt) -> None:
     what = "Posterior means" if scene.run.model.log_joint else "Codes"
     for layer, means in layers(scene.codes.mean).items():
         whose = f" of {layer}," if layer else " of"
         title = f"{what}{whose} {len(means):,} test examples\n{scene.about}"
         path = _of_layer(folder / "latents.png", layer)
-        codes.draw(path, means, scene.codes.label, title, scene.standard_normal, label_names)
-    interpolation.draw(folder / "interpolation.png", scene)
-    traversal.draw(folder / "traversal.png", scene)
+        with attempt(path.name):
+            codes.draw(path, means, scene.codes.label, title, scene.standard_normal, label_names)
+    drawn = {"interpolation.png": interpolation.draw, "traversal.png": traversal.draw}
     if scene.means.shape[1] == 2:
-        manifold.draw(folder / "manifold.png", scene)
+        drawn["manifold.png"] = manifold.draw
+    for name, draw in drawn.items():
+        with attempt(name):
+            draw(folder / name, scene)
 
 
 def _of_layer(path: Path, layer: str) -> Path:

@@ -11,7 +11,7 @@ from vae_jax import config as settings
 from vae_jax.config import Catalogue
 from vae_jax.data import Dataset, scan
 from vae_jax.data.kinds import Scaling
-from vae_jax.errors import UserError
+from vae_jax.errors import Attempts, UserError, cause
 from vae_jax.estimators.members import (
     draw_estimates,
     estimate_members,
@@ -65,6 +65,7 @@ class Outcome:
         self.examples = files.read_arrays(workdir / "examples.npz") if self.stored else {}
         self.entries: dict[int, dict] = {}
         self.command = None
+        self.attempts = Attempts()
         processes.wait_for_all("outcome")  # nobody writes before everybody has read
 
     def add(self, evaluator: Evaluator, state: TrainState) -> None:
@@ -161,6 +162,7 @@ class Outcome:
             "best_command": self.command,
             "members": members,
             "evaluation": self.estimates,
+            "failed": {name: cause(error) for name, error in self.attempts.errors.items()},
         }
 
     def _write(self, results: dict) -> None:
@@ -192,20 +194,34 @@ class Outcome:
             sweep_table.write_csv(self.workdir / "sweep.csv", members)
         evaluation = self.programs[0].config.eval
         runs = {m: partial(self._run, m) for m in self.params} if evaluation.estimators else {}
-        self.estimates = estimate_members(members, self.estimates, runs, self.dataset, self.check)
-        results = self._results(complete=done)
+        attempt = self.attempts.attempt
+        self.estimates = estimate_members(
+            members, self.estimates, runs, self.dataset, self.check, attempt
+        )
         say("drawing")
         with self.stop.at_once():
             if processes.is_main():
-                self._draw(members)
+                with attempt("pictures"):
+                    self._draw(members)
                 if evaluation.tensorboard:
                     steps = {member["member"]: member["step"] for member in members}
                     tensorboard.write_pictures(self.workdir, self.programs, steps)
-                page.write(self.workdir, catalogue, results)
+                self._remove_pictures(list(self.attempts.errors))
+                with attempt("report.html"):
+                    page.write(self.workdir, catalogue, self._results(complete=done))
+            results = self._results(complete=done)
             self._write(results)  # "complete" comes last
         print_summary(results, self.workdir, catalogue)
         processes.wait_for_all("finished")  # nobody reads before everything is written
         raise_violations(self.estimates, estimators)
+        _raise_failed(self.attempts.errors, self.workdir)
+
+    def _remove_pictures(self, names: list[str]) -> None:
+        """Removes older pictures, of other numbers, where there are no new ones."""
+        for folder in (self.workdir, *self.workdir.glob("members/*")):
+            for name in names:
+                if name.endswith(".png"):
+                    (folder / name).unlink(missing_ok=True)
 
     def _is_done(self) -> bool:
         """Whether every member has come to its last step, or ended before."""
@@ -233,25 +249,29 @@ class Outcome:
     def _draw(self, members: list[dict]) -> None:
         best: Any = ranking.best(members)  # `finish` has seen that there is one
         folder, about = self.workdir, record.dataset_name(self.description)
-        run = self._run(best)
+        run, attempt = self._run(best), self.attempts.attempt
         if len(members) > 1:
             title = f"{about}, {len(members)} members, epoch {self.entries[best]['epoch']:.4g}"
             if any(ranking.metric_of(member, "test", "rate") >= 0 for member in members):
-                path = self.workdir / "rate_distortion.png"
-                rate_distortion.draw(path, members, f"{title}, test")
-            heat_maps.draw(self.workdir / "heat_maps.png", members, f"{title}, test")
+                with attempt("rate_distortion.png"):
+                    path = self.workdir / "rate_distortion.png"
+                    rate_distortion.draw(path, members, f"{title}, test")
+            with attempt("heat_maps.png"):
+                heat_maps.draw(self.workdir / "heat_maps.png", members, f"{title}, test")
             if sampled := [member for member in members if member["member"] in self.images]:
-                images = np.stack([self.images[member["member"]] for member in sampled])
-                title = f"E[x|z], the same z ~ p(z) noise in every row\n{title}"
-                style = style_of(run, self.dataset)
-                strips.draw(self.workdir / "strips.png", sampled, images, title, style)
+                with attempt("strips.png"):
+                    images = np.stack([self.images[member["member"]] for member in sampled])
+                    title = f"E[x|z], the same z ~ p(z) noise in every row\n{title}"
+                    style = style_of(run, self.dataset)
+                    strips.draw(self.workdir / "strips.png", sampled, images, title, style)
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
-        draw_pictures(run, self.dataset, folder, about, self.entries[best])
+        draw_pictures(run, self.dataset, folder, about, self.entries[best], attempt)
         title = f"{about}, epoch {self.entries[best]['epoch']:.4g}"
         title += f", beta {self.entries[best]['hypers']['beta']:g}" if len(members) == 1 else ""
         estimators = self.programs[0].catalogue.parts["estimator"]
-        draw_estimates(self.workdir, folder, self.estimates, members, best, title, estimators)
+        shown = (self.workdir, folder, self.estimates, members, best, title)
+        draw_estimates(*shown, estimators, attempt)
 
 
 def _describe(program: Program, state: TrainState) -> list[dict]:
@@ -312,6 +332,16 @@ def raise_diverged(members: list[dict], workdir: Path, large: str = "") -> NoRet
         f"{workdir / 'checkpoints'}: try a smaller hypers.learning_rate or hypers.clip_norm in "
         "another --workdir"
     )
+
+
+def _raise_failed(errors: dict[str, Exception], workdir: Path) -> None:
+    """Raises UserError if anything could not be made."""
+    if errors:
+        first = next(iter(errors.values()))
+        raise UserError(
+            f"{', '.join(errors)}: not made ({cause(first)}); everything else is in {workdir}. The "
+            "same command tries again, and --debug shows where it fails"
+        ) from first
 
 
 def print_summary(results: dict, workdir: Path, catalogue: Catalogue) -> None:

@@ -137,6 +137,8 @@ def _header(kind: str, stored: dict, results: dict, best: dict) -> tuple:
     if not results["complete"]:
         epochs = f"{stored['config']['train']['num_epochs']:g}"
         lines.append(tag("p", f"Training is not complete: {epochs} epochs.", class_="alarm"))
+    for name, reason in results["failed"].items():
+        lines.append(tag("p", f"Not made: {name} ({reason}).", class_="alarm"))
     if len(results["members"]) > 1:
         chosen = f"The best by validation, {ranking.named(best)}:"
         lines.append(tag("p", chosen, class_="dim"))

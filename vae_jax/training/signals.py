@@ -10,8 +10,11 @@ import jax
 from vae_jax.parallel import processes
 
 
-class Interrupted(Exception):
-    """SIGTERM or SIGINT arrived, and everything is saved. `signum` is which of them."""
+class Interrupted(BaseException):
+    """SIGTERM or SIGINT arrived, and everything is saved. `signum` is which of them.
+
+    Like KeyboardInterrupt it is no Exception: libraries catch those for reasons of their own.
+    """
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)

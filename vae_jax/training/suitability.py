@@ -49,16 +49,23 @@ def check_data(program: Program, dataset: Dataset, low: float, high: float) -> N
             f"[{low:g}, {high:g}]: scale them to [0, 1] (data.scale='range'), or set data.binarize "
             "to 'none' and likelihood.name to 'gaussian'"
         )
-    if dataset.kind == "image" and not -1.0 <= low <= high <= 1.0:
-        logging.warning(
-            "the values of the images of %s lie in [%g, %g], not in [0, 1]: they are taken as they "
-            "are; data.scale='range' scales them",
-            dataset.name,
-            low,
-            high,
-        )
+    if dataset.kind == "image" and config.data.scale == "type":
+        _warn_of_range(dataset, low, high)
     if program.likelihood is not None:
         _check_support(program.likelihood, config, dataset, low, high)
+
+
+def _warn_of_range(dataset: Dataset, low: float, high: float) -> None:
+    """Warns of images that are probably meant to lie in [0, 1]; of uint8 see `data.ranges`."""
+    if -1.0 <= low <= high <= 1.0 and (dataset.dtype == "uint8" or not 0.0 <= high < 0.5):
+        return
+    logging.warning(
+        "the values of the images of %s lie in [%g, %g], not in [0, 1] or use little of it: they "
+        "are taken as they are; data.scale='range' scales them",
+        dataset.name,
+        low,
+        high,
+    )
 
 
 def check_memory(program: Program, memory: int) -> None:

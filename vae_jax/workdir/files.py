@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax.errors import UserError
+from vae_jax.errors import UserError, WriteError
 from vae_jax.parallel import processes
 
 TEMPORARY = ".tmp-"  # what names of unfinished files begin with
@@ -28,7 +28,7 @@ def clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise WriteError(
             f"cannot write {path}: {error.strerror}; mend that and run the same command again"
         ) from error
 
@@ -42,7 +42,8 @@ def write_bytes(path: Path, content: bytes | bytearray) -> None:
 def write_text(path: Path, text: str) -> None:
     if processes.is_main():
         with replacement(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            # Only names of files that are not UTF-8 have what it cannot encode.
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -119,6 +120,13 @@ def _digest_of_file(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. A pipe or a device, which may never end, is an OSError."""
+    if path.is_fifo() or path.is_char_device():
+        raise OSError("it is a pipe or a device")
+    return path.read_bytes()
+
+
 def read_json(path: Path) -> dict | None:
     """What `write_json` has written, or None where there is no such file.
 
@@ -126,7 +134,7 @@ def read_json(path: Path) -> dict | None:
       UserError: it is damaged.
     """
     try:
-        return without_digest(json.loads(path.read_text()))
+        return without_digest(json.loads(read_bytes(path)))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -138,6 +146,8 @@ def read_json(path: Path) -> dict | None:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; none where there is no such file, or it is damaged."""
     try:
+        if not path.is_file():
+            return {}
         with path.open("rb") as raw, np.load(raw) as file:  # NumPy leaves a damaged one open
             return dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile):

@@ -8,7 +8,7 @@ from typing import Any
 
 from vae_jax.errors import UserError
 from vae_jax.parallel import processes
-from vae_jax.workdir.files import clear_errors, finite, write_text
+from vae_jax.workdir.files import clear_errors, finite, read_bytes, write_text
 
 NUMBER = int | float
 KEYS = {  # what every row has, and of which type
@@ -67,7 +67,12 @@ def _parse(path: Path) -> Iterator[tuple[str, dict]]:
     """
     if not path.exists():
         return
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+    try:
+        lines = read_bytes(path).splitlines(keepends=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be read ({reason}): restore it, or delete it") from error
+    for number, line in enumerate(lines, 1):
         if not line.endswith(b"\n"):
             return
         try:
