@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import conftest
 import numpy as np
@@ -16,6 +18,7 @@ from vae_jax.estimators import iwae
 from vae_jax.plots import codes as latents
 from vae_jax.plots import samples
 from vae_jax.results import compare, page
+from vae_jax.training.signals import Interrupted
 from vae_jax.workdir import checkpoints, files, owner, rows
 
 
@@ -41,7 +44,7 @@ def contents(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != owner.NAME
     }
 
 
@@ -216,6 +219,23 @@ def test_a_full_disk_ends_the_drawing_at_once(run, monkeypatch):
     monkeypatch.setattr(samples, "draw", full)
     with pytest.raises(UserError, match=r"cannot write .*samples.png: No space left on device"):
         vae_jax.evaluate(workdir, config, dataset=images)
+
+
+def test_a_signal_that_a_library_makes_an_error_of_still_ends_the_drawing(run, monkeypatch):
+    workdir, config, images = run
+    before = contents(workdir)
+
+    def draw(*_, **__):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except BaseException as error:
+            raise ImportError("of a module in C") from error
+
+    monkeypatch.setattr(samples, "draw", draw)
+    with pytest.raises(Interrupted):
+        vae_jax.evaluate(workdir, config, dataset=images)
+    assert contents(workdir) == before
 
 
 @pytest.mark.parametrize("read", [rows.read_rows, files.read_json])

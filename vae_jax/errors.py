@@ -38,9 +38,14 @@ def must(_name: str) -> contextlib.AbstractContextManager[None]:
 
 
 class Attempts:
-    """Things of which each is made even if others fail."""
+    """Things of which each is made even if others fail.
 
-    def __init__(self):
+    Args:
+      check: called at each error; may raise what the error follows from.
+    """
+
+    def __init__(self, check: Callable[[], None] = lambda: None):
+        self.check = check
         self.errors: dict[str, Exception] = {}
 
     @contextlib.contextmanager
@@ -52,5 +57,6 @@ class Attempts:
         except WriteError:
             raise
         except Exception as error:
+            self.check()
             self.errors[name] = error
             logging.warning("%s: not made: %s", name, cause(error))

@@ -65,7 +65,7 @@ class Outcome:
         self.examples = files.read_arrays(workdir / "examples.npz") if self.stored else {}
         self.entries: dict[int, dict] = {}
         self.command = None
-        self.attempts = Attempts()
+        self.attempts = Attempts(stop.interrupt)
         processes.wait_for_all("outcome")  # nobody writes before everybody has read
 
     def add(self, evaluator: Evaluator, state: TrainState) -> None:
@@ -209,6 +209,7 @@ class Outcome:
                 self._remove_pictures(list(self.attempts.errors))
                 with attempt("report.html"):
                     page.write(self.workdir, catalogue, self._results(complete=done))
+            self.check()
             results = self._results(complete=done)
             self._write(results)  # "complete" comes last
         print_summary(results, self.workdir, catalogue)

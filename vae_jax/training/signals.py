@@ -42,8 +42,13 @@ class catch_signals:
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
-        if not self.waits:
-            raise Interrupted(signum)
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Raises Interrupted within `at_once` if a signal has arrived; again, where a library, such
+        as an import in C, has made another error of it."""
+        if self.signum is not None and not self.waits:
+            raise Interrupted(self.signum)
 
     def __exit__(self, *_) -> None:
         for signum, handler in self.handlers.items():
