@@ -18,9 +18,10 @@ from absl import logging
 from making import describe_dataset
 
 from vae_jax import data
-from vae_jax.data import cache, mnist_files, mnist_subset
+from vae_jax.data import cache, mnist_files, mnist_subset, user_file
 from vae_jax.data.split import interleaved, shuffled
 from vae_jax.errors import UserError
+from vae_jax.workdir import record
 
 pytestmark = pytest.mark.quick
 
@@ -250,7 +251,7 @@ def test_forms_of_data(tmp_path, x, shape, dtype, suffix):
         path = tmp_path / f"x{suffix}"
         (np.save if suffix == ".npy" else np.savez)(path, x)
         load = partial(data.load, "file", path=str(path), num_valid=2, num_test=2)
-        assert isinstance(load().train.x, np.memmap) and load().source == "file"
+        assert load().source == "file"
     else:
         load = partial(data.from_arrays, "x", x, num_valid=2, num_test=2)
     expected = (x.astype(np.uint8) * 255 if x.dtype == bool else x).reshape(9, *shape)
@@ -260,7 +261,8 @@ def test_forms_of_data(tmp_path, x, shape, dtype, suffix):
         np.testing.assert_array_equal(ds.train.take(slice(None)), expected[ds.train.rows])
 
 
-def test_npy_is_mapped_without_a_copy(tmp_path):
+def test_npy_is_mapped_without_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(user_file, "_SMALL", 0)
     np.save(tmp_path / "x.npy", _images(9, 4, 5))
     ds = data.load("file", path=str(tmp_path / "x.npy"), num_valid=2, num_test=2)
     assert Path(ds.train.x.filename) == tmp_path / "x.npy"
@@ -428,7 +430,7 @@ def test_the_range_of_stored_numbers(tmp_path, x, scale, expected, of):
     ("x", "scale", "match"),
     [
         ([0, 1] * 5, "type", r'the numbers 0 and 1, .* data\.scale="range"'),
-        ([0, 70] * 5, "0:60", r"numbers from 0 to 70, outside of data\.scale 0:60"),
+        ([0, 70] * 5, "0:60", r"numbers from 0 to 70, outside of 0:60"),
         ([7] * 10, "range", r"has no number but 7"),
         ([0, 70] * 5, "60:0", r"data\.scale is '60:0', expected"),
         ([0, 70] * 5, "max", r"data\.scale is 'max', expected"),
@@ -511,6 +513,84 @@ def test_records_are_vectors_with_named_values(tmp_path, suffix):
     _refused("field 'town' of <U3", data.from_arrays, "x", text, num_valid=2, num_test=2)
 
 
+def test_values_that_float32_cannot_tell_apart_are_refused():
+    rng = np.random.default_rng(0)
+    for column in (1.7e9 + rng.normal(0, 50, 300), 1.7e12 + np.arange(300.0)):
+        x = np.stack([rng.normal(size=300), column], axis=1)
+        told = r"x_train: value number 1 is 1.7\d*e\+\d* \+- .* float32 holds no such differences"
+        _refused(told, data.from_arrays, "x", x, num_valid=20, num_test=20)
+        data.from_arrays("x", x - [0, column.mean()], num_valid=20, num_test=20)
+        seen = np.ones(x.shape, bool)
+        seen[5, 1], x[5, 1] = False, -999  # what is missing says nothing
+        _refused(told, data.from_arrays, "x", x, observed=seen, num_valid=20, num_test=20)
+    records = np.array([(i, 10**12 + i) for i in range(300)], [("a", "f8"), ("id", "i8")])
+    _refused("value 'id' is", data.from_arrays, "x", records, num_valid=20, num_test=20)
+    for constant in (7.0, 0.1 + 0.2, 1e30):  # with the rounding of float64, it does not vary
+        x[:, 1] = constant * (1 + 1e-16 * rng.integers(0, 2, 300))
+        data.from_arrays("x", x, num_valid=20, num_test=20)
+
+
+def test_records_are_put_in_one_order():
+    names = [("age", "f8"), ("height", "f8")]
+    train = np.array([(i, i / 100) for i in range(50)], names)
+    test = train[["height", "age"]][:9]
+    found = data.from_arrays("x", train, test, num_valid=5)
+    assert found.value_names == ("age", "height")
+    np.testing.assert_array_equal(found.test.x, np.float32([(i, i / 100) for i in range(9)]))
+    other = np.zeros(9, [("age", "f8"), ("weight", "f8")])
+    told = "x_test has the values age, weight, expected those of the training data, age, height"
+    _refused(told, data.from_arrays, "x", train, other, num_valid=5)
+
+
+def test_examples_of_which_nothing_is_observed_are_said(warnings):
+    seen = np.ones((30, 4), bool)
+    seen[::3] = False
+    data.from_arrays("x", np.ones((30, 4)), observed=seen, num_valid=5, num_test=5)
+    assert any("in 10 examples no value is observed" in note for note in warnings)
+
+
+def test_missing_values_are_not_resized(tmp_path):
+    np.savez(tmp_path / "x.npz", x=_images(9, 8, 8), observed=_images(9, 8, 8) > 100)
+    load = partial(data.load, "file", path=str(tmp_path / "x.npz"), num_valid=2, num_test=2)
+    _refused("data.resize mixes the missing values of", load, resize=(4, 4))
+    cropped = load(crop="6x4")
+    assert (cropped.train.observed == (_images(9, 8, 8) > 100)[:, 1:7, 2:6, None]).all()
+
+
+def test_a_large_file_is_mapped_and_must_not_change(tmp_path, monkeypatch):
+    path = tmp_path / "x.npy"
+    np.save(path, _images(9, 4, 4))
+    load = partial(data.load, "file", path=str(path), num_valid=2, num_test=2)
+    small = load()
+    np.save(path, _images(9, 4, 4) // 2)
+    small.check_unchanged()
+    np.testing.assert_array_equal(small.train.x[..., 0], _images(9, 4, 4))
+    monkeypatch.setattr(user_file, "_SMALL", 0)
+    mapped = load()
+    assert isinstance(mapped.train.x, np.memmap)
+    mapped.check_unchanged()
+    time.sleep(0.02)  # a file system's clock has ticks
+    np.save(path, _images(9, 4, 4))
+    _refused("x.npy was changed while it was in use", mapped.check_unchanged)
+
+
+def test_every_example_counts_in_the_fingerprint(monkeypatch):
+    x = _images(2000, 3, 3)
+
+    def fingerprint(x):
+        ds = data.from_arrays("x", x, num_valid=300, num_test=400)
+        return describe_dataset(ds, "none")["fingerprint"]
+
+    def changed(i):
+        other = x.copy()
+        other[i, 1, 1] ^= 1
+        return fingerprint(other)
+
+    assert all(changed(i) != fingerprint(x) for i in range(0, 2000, 97))
+    monkeypatch.setattr(record, "WHOLE", 0)  # of large data some
+    assert any(changed(i) == fingerprint(x) for i in range(0, 2000, 97))
+
+
 def test_other_subclasses_are_arrays():
     class Own(np.ndarray):
         """Whose rows are something else."""
@@ -534,7 +614,8 @@ def test_all_arrays_of_a_file_are_used_or_named(tmp_path, warnings):
         assert (ds.train.num, ds.valid.num, ds.test.num) == (20, 5, 6)
         np.testing.assert_array_equal(ds.valid.label, y[:5])
         np.testing.assert_array_equal(ds.valid.observed, observed[:5])
-        assert "these arrays are not used: weights, x (" in warnings.pop() and not warnings
+        assert "these arrays are not used: weights, x (" in warnings.pop()
+        assert "in 2 examples no value is observed" in warnings.pop() and not warnings
 
 
 # --- names and sources

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import struct
 import sys
 from functools import partial
 
@@ -98,6 +99,49 @@ def test_a_pipe_among_the_images_is_named_and_not_read(folder, skip_broken):
     os.mkfifo(folder / "x.png")
     named = r"x.png is no file with content, but a device, a pipe or a socket: move it"
     _refused(named, path=str(folder), skip_broken=skip_broken)
+
+
+def test_what_is_no_image_is_said(folder, warnings):
+    _fill(folder / "cat", 3)
+    _fill(folder / "dog", 2, names="{}.JFIF.jpg")
+    for i in range(2):
+        (folder / "dog" / f"{i}.JFIF.jpg").rename(folder / "dog" / f"{i}.jfif")
+    (folder / "bird").mkdir()
+    (folder / "bird" / "a.heic").write_bytes(b"x")
+    (folder / "list.txt").write_text("x")
+    ds = load(path=str(folder))
+    assert ds.label_names == ("cat", "dog")
+    told = f"2 files in {folder} are not read (.heic, .txt); there is no image in bird"
+    assert told in warnings
+
+
+def test_links_to_folders_of_other_splits_are_followed_and_said(folder, warnings):
+    _fill(folder / "train" / "cat", 4)
+    _fill(folder / "train" / "dog", 5)
+    _fill(folder / "test" / "dog", 2)
+    (folder / "test" / "cat").symlink_to("../train/cat")
+    ds = load(path=str(folder), num_test=0)
+    assert (ds.train.num + ds.valid.num, ds.test.num) == (9, 6)
+    assert any(note.startswith("4 of the 15 images in ") for note in warnings)
+
+
+def _white_is_zero(x):
+    """A TIFF file of uint16 [H, W] in which 0 is white."""
+    height, width = x.shape
+    content = (65535 - x).astype("<u2").tobytes()
+    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, 0), (273, 8), (277, 1)]
+    tags += [(278, height), (279, len(content))]
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(content)) + content
+    head += struct.pack("<H", len(tags))
+    return head + b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in tags) + bytes(4)
+
+
+def test_deep_files_in_which_0_is_white(folder):
+    x = np.arange(5 * 24, dtype=np.uint16).reshape(5, 6, 4) * 500
+    for i in range(5):
+        (folder / f"{i}.tif").write_bytes(_white_is_zero(x[i]))
+    found = load(path=str(folder), scale="0:65535").train.x[..., 0]
+    np.testing.assert_allclose(found, x / 65535, rtol=1e-6)
 
 
 def test_gray_only_when_all_are(folder):

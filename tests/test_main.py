@@ -16,12 +16,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import untrained
 from making import KNOWN
+from numpy.lib.recfunctions import repack_fields
 
 from vae_jax import api, data, main
 from vae_jax.config import check, flatten, sweep, warn_of_unused
+from vae_jax.errors import UserError
 from vae_jax.results import finish
 from vae_jax.training import loop
+from vae_jax.workdir import record
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -399,6 +403,42 @@ def test_a_folder_and_its_array_have_the_same_scores_as_csv_too(encoded, blobs, 
     table = np.array([row.split(",") for row in rows], np.float32)
     arrays = list(np.load(tmp_path / "array.npz").values())
     np.testing.assert_array_equal(table, np.column_stack(arrays))
+
+
+def prepared(config, dataset, workdir, path, scale="type"):
+    """The values of new examples at `path`, prepared for a run of the dataset."""
+    config.data.binarize, config.likelihood.name = "none", "gaussian"
+    run = untrained(config, dataset, workdir, own=())
+    run.config.data.scale = scale
+    (split,) = api._new_examples(run, path, record.read_record(workdir))
+    return split.take(slice(None))
+
+
+def test_new_records_are_put_in_the_order_of_the_run(config, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.rec.fromarrays(rng.normal(size=(2, 300)), [("age", "f8"), ("height", "f8")])
+    dataset = data.from_arrays("x", rows, num_valid=40, num_test=40)
+    np.save(tmp_path / "new.npy", repack_fields(rows[["height", "age"]][:9]))
+    found = prepared(config, dataset, tmp_path / "run", tmp_path / "new.npy")
+    np.testing.assert_array_equal(found, np.float32(np.stack([rows.age, rows.height], 1)[:9]))
+    np.save(tmp_path / "other.npy", np.zeros(9, [("age", "f8"), ("weight", "f8")]))
+    with pytest.raises(UserError, match=r"has the values age, weight, expected .* age, height"):
+        prepared(config, dataset, tmp_path / "run", tmp_path / "other.npy")
+
+
+def test_new_examples_are_scaled_by_their_type_where_the_run_was(config, tmp_path):
+    x = np.random.default_rng(0).integers(0, 4096, (300, 4, 4), np.uint16)
+    new = {"deep": x[:9] // 16, "bytes": (x[:9] // 16).astype(np.uint8), "floats": x[:9] / 4095}
+    for name, values in new.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    expected = {"deep": x[:9] // 16 / 4095, "bytes": x[:9] // 16, "floats": x[:9] / 4095}
+    dataset = data.from_arrays("x", x, num_valid=40, num_test=40)
+    for name, values in expected.items():
+        found = prepared(config, dataset, tmp_path / "run", tmp_path / f"{name}.npy")
+        np.testing.assert_allclose(found[..., 0], values, rtol=1e-6)
+    path = tmp_path / "deep.npy"
+    found = prepared(config, dataset, tmp_path / "run", path, "0:5000")  # asked for
+    np.testing.assert_allclose(found[..., 0], x[:9] // 16 / 5000, rtol=1e-6)
 
 
 def test_gray_pictures_are_pictures_in_colour_to_a_run_of_them():

@@ -125,8 +125,8 @@ def test_it_learns_and_writes_what_the_contract_says(finished):
     assert results["dataset"] | {"fingerprint": ""} == {
         "name": "blobs", "source": "array", "num_train": 200, "num_valid": 40, "num_test": 60,
         "binarization": "dynamic", "example_shape": [6, 5, 1], "fingerprint": "", "preparation": "",
-        "kind": "image", "labels": ["label"], "label_names": [], "condition": {}, "missing": False,
-        "scaling": None, "stored_range": [0, 255], "value_range": [0.0, 1.0],
+        "kind": "image", "labels": ["label"], "label_names": [], "value_names": [], "condition": {},
+        "missing": False, "scaling": None, "stored_range": [0, 255], "value_range": [0.0, 1.0],
     }  # fmt: skip
     (member,) = results["members"]
     assert member["hypers"]["latent_dim"] == 3 and member["diverged_at"] is None

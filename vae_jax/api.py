@@ -14,6 +14,7 @@ from vae_jax import config as settings
 from vae_jax import estimators
 from vae_jax.config import Catalogue, sweep
 from vae_jax.data import Dataset, Split, load_examples, scan
+from vae_jax.data.arrays import in_order
 from vae_jax.errors import UserError
 from vae_jax.estimators.members import raise_violations
 from vae_jax.parallel import devices, population, processes
@@ -189,8 +190,7 @@ def encode(
     record.check_same_run(workdir, stored, stored | {"config": fields}, catalogue)
     _check_output(output, Path(examples))
     run = _loaded(workdir, stored, config, catalogue, member, None)
-    stored_range = stored["dataset"]["stored_range"]
-    found = [run.score(split) for split in _new_examples(run, examples, stored_range)]
+    found = [run.score(split) for split in _new_examples(run, examples, stored)]
     scores = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
     if output.suffix == ".npz":
         files.write_arrays(output, named(scores))
@@ -209,19 +209,27 @@ def _check_output(output: Path, examples: Path) -> None:
         tempfile.TemporaryFile(dir=output.parent).close()
 
 
-def _new_examples(run: Run, path: str | Path, stored_range: list | None) -> list[Split]:
-    """The examples at `path` as splits, prepared as the data of a run.
-
-    `stored_range`: the stored numbers that were 0 and 1 there, where these are not 0 and 255.
-    """
-    fields = run.config.data
+def _new_examples(run: Run, path: str | Path, stored: dict) -> list[Split]:
+    """The examples at `path` as splits, prepared as the data of the run that recorded `stored`."""
+    fields, about = run.config.data, stored["dataset"]
     how = {"resize": fields.resize, "crop": fields.crop, "skip_broken": fields.skip_broken}
-    usual = stored_range in (None, [0, 255])
-    how["scale"] = "type" if usual else "{}:{}".format(*stored_range)
+    how["scale"] = fields.scale
+    if fields.scale == stored["config"]["data"]["scale"] and about["stored_range"]:
+        low, high = about["stored_range"]
+        if fields.scale != "type":
+            how["scale"] = f"{low}:{high}"
+        elif (low, high) != (0, 255):
+            how["scale"] = f"type:{low}:{high}"
     try:
-        splits = load_examples(path, **how)
+        splits, names = load_examples(path, **how)
+        known = tuple(about["value_names"]) or names
+        order = in_order(known, names or known, f"input {path}")
     except UserError as error:
         raise UserError(str(error).replace("data.path", "input")) from error
+    if order:
+        splits = [split._replace(x=split.x[:, order]) for split in splits]
+        masks = [None if s.observed is None else s.observed[:, order] for s in splits]
+        splits = [s._replace(observed=m) for s, m in zip(splits, masks, strict=True)]
     if run.example_shape[-1] == 3:  # a folder of gray pictures only
         splits = [split._replace(x=_in_colour(split.x)) for split in splits]
     for split in splits:

@@ -38,12 +38,18 @@ def checked(what: str, given: Mapping[str, Any], scale: str = "type") -> Arrays:
             raise UserError(f"{what}: there is {name}, but no x_{name.split('_')[1]}")
     x, masks, names = {}, {}, ()
     for part in parts:
-        raw, masked, names = _plain(given[f"x_{part}"], f"{what}: x_{part}")
+        raw, masked, own = _plain(given[f"x_{part}"], f"{what}: x_{part}")
+        names = names or own
+        order = in_order(names, own or names, f"{what}: x_{part}")
+        if order:
+            raw, masked = raw[:, order], None if masked is None else masked[:, order]
         seen = given.get(f"observed_{part}")
         if seen is not None:
             masks[part] = mask(seen, raw, f"{what}: observed")
         if masked is not None:
             masks[part] = mask(~masked & masks.get(part, True), raw, f"{what}: x_{part}")
+        if raw.ndim == 2 and raw.dtype.kind == "f" and raw.dtype.itemsize > 4:
+            _check_offsets(raw, masks.get(part), names, f"{what}: x_{part}")
         x[part] = _examples(filled(raw, masks.get(part)), f"{what}: x_{part}", scale)
     shown = {part: f"{array.dtype} {array.shape[1:]}" for part, array in x.items()}
     for part in parts:
@@ -56,7 +62,10 @@ def checked(what: str, given: Mapping[str, Any], scale: str = "type") -> Arrays:
     seen = [x[part][masks[part]] if masks else x[part] for part in parts]
     of = ranges.of_arrays(scale, seen, f"{what}: x")
     notes = _other_axes(what, x["train"].shape)
-    if scale == "type" and of == ranges.BYTES:
+    empty = sum(int((~array.reshape(len(array), -1).any(1)).sum()) for array in masks.values())
+    if empty:
+        notes.append(f"{what}: in {empty} examples no value is observed, so that log p(x) is 0")
+    if ranges.by_type(scale) and of == ranges.BYTES:
         notes += ranges.check_bytes(seen, f"{what}: x")
     data: Arrays = {}
     for part in parts:
@@ -188,7 +197,7 @@ def _examples(x: np.ndarray, what: str, scale: str) -> np.ndarray:
     levels = x.ndim > 2 and np.issubdtype(x.dtype, np.unsignedinteger)
     if x.dtype in (bool, np.uint8) or levels:
         return x
-    if np.issubdtype(x.dtype, np.integer) and scale != "type":
+    if np.issubdtype(x.dtype, np.integer) and not ranges.by_type(scale):
         return x
     raise UserError(
         f"{what} has dtype {x.dtype}, expected uint8 (0..255), a float type or bool: convert it, "
@@ -224,6 +233,42 @@ def _finite(x: np.ndarray, what: str) -> np.ndarray:
             f"{what} has values that are NaN or infinite (as float32): remove or replace them"
         )
     return x
+
+
+def in_order(names: tuple[str, ...], own: tuple[str, ...], what: str) -> list[int] | None:
+    """Where each of the `names` of values is in `own`; None where they are the same.
+
+    Raises:
+      UserError: there are others.
+    """
+    if own == names:
+        return None
+    if sorted(own) != sorted(names):
+        raise UserError(
+            f"{what} has the values {', '.join(own)}, expected those of the training data, "
+            f"{', '.join(names)}"
+        )
+    return [own.index(name) for name in names]
+
+
+def _check_offsets(
+    x: np.ndarray, observed: np.ndarray | None, names: tuple[str, ...], what: str
+) -> None:
+    """Raises UserError where values [N, D] vary less than float32 can tell at their size."""
+    seen = np.isfinite(x) if observed is None else observed & np.isfinite(x)
+    num = np.maximum(seen.sum(0), 1)
+    mean = np.where(seen, x, 0).sum(0) / num
+    deviation = np.sqrt((np.where(seen, x - mean, 0) ** 2).sum(0) / num)
+    share = deviation / np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    # Less than 1e-13 is rounding of float64: such values do not vary.
+    lost = (share > 1e-13) & (share < 6e-6)
+    if lost.any():
+        i = int(lost.argmax())
+        name = repr(names[i]) if names else f"number {i}"
+        raise UserError(
+            f"{what}: value {name} is {mean[i]:.7g} +- {deviation[i]:.2g}, and float32 holds no "
+            "such differences at that size: subtract the mean from it, or leave it out"
+        )
 
 
 def _one_each(y: Any, num: int, what: str) -> np.ndarray:

@@ -4,6 +4,7 @@ Files are looked at first: their pages and sizes; whether all are gray; which st
 and 1. Then they are decoded, a block of pages at a time.
 """
 
+import collections
 import hashlib
 import itertools
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from absl import logging
 
 from vae_jax.data import cache, images, ranges
 from vae_jax.data.arrays import PARTS, Arrays
@@ -21,7 +23,7 @@ from vae_jax.data.reader import Reader, Request
 from vae_jax.data.split import Dataset, assemble
 from vae_jax.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 SUFFIXES += (".pgm", ".ppm", ".pbm", ".pnm")
 _FIRST = 16  # images that are decoded before larger blocks are
 _SHOWN = 3  # as many files are named in a message
@@ -108,10 +110,14 @@ def read(path: str, root: Path, fit: images.Fit, skip_broken: bool, scale: str) 
     return cache.streamed(root, f"folder-{digest}-v2", blocks)
 
 
-def _listing(folder: Path) -> list[tuple[str, int, int]]:
-    """(path below `folder`, bytes, time of change) of every image, in the order of the paths."""
+def _listing(folder: Path) -> list[tuple[str, int, int, int]]:
+    """(path below `folder`, bytes, times of change) of every image, in the order of the paths.
+
+    It says which files are no images, and which are other files once more, by links.
+    """
     found = []
-    others = 0
+    others = []
+    same = collections.Counter()
     try:
         for file in _visible_files(folder):
             if file.name.lower().endswith(SUFFIXES):
@@ -121,20 +127,41 @@ def _listing(folder: Path) -> list[tuple[str, int, int]]:
                         f"data.path: {file} is no file with content, but a device, a pipe or a "
                         "socket: move it elsewhere"
                     )
+                same[state.st_dev, state.st_ino] += 1
                 name = file.relative_to(folder).as_posix()
-                found.append((name, state.st_size, state.st_mtime_ns))
+                found.append((name, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
             else:
-                others += 1
+                others.append(file)
     except OSError as error:
         raise UserError(f"data.path: {error.filename} cannot be read ({error.strerror})") from error
     if not found:
         what = f"{folder} is empty"
         if others:
-            what = f"none of the {others} files in {folder} is an image"
+            what = f"none of the {len(others)} files in {folder} is an image"
         raise UserError(
             f"data.path: {what}; expected {', '.join(SUFFIXES)} files, in it or in its sub-folders"
         )
+    if others:
+        logging.warning("%s", _unread(folder, others, [name for name, *_ in found]))
+    if again := same.total() - len(same):
+        logging.warning(
+            "%d of the %d images in %s are others once more, by links: the same image may be in "
+            "different splits",
+            again,
+            len(found),
+            folder,
+        )
     return sorted(found)
+
+
+def _unread(folder: Path, others: list[Path], names: list[str]) -> str:
+    """What to say of the files that are no images, and of the sub-folders that have no other."""
+    kinds = sorted({file.suffix or file.name for file in others})
+    shown = ", ".join(kinds[:_SHOWN]) + (", ..." if len(kinds) > _SHOWN else "")
+    tops = {_top(file.relative_to(folder).as_posix()) for file in others}
+    without = sorted(tops - {_top(name) for name in names} - {""})
+    empty = f"; there is no image in {', '.join(without)}" if without else ""
+    return f"{len(others)} files in {folder} are not read ({shown}){empty}"
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
@@ -143,11 +170,13 @@ def _visible_files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    seen = set()
     for here, below, names in os.walk(folder, onerror=refuse, followlinks=True):
-        seen.add(os.path.realpath(here))
-        visible = (name for name in sorted(below) if name[0] != ".")
-        below[:] = [name for name in visible if os.path.realpath(Path(here, name)) not in seen]
+        above = [path for path in (Path(here), *Path(here).parents) if path.is_relative_to(folder)]
+        above = [path.resolve() for path in above]
+        visible = ((name, Path(here, name).resolve()) for name in sorted(below) if name[0] != ".")
+        below[:] = [
+            name for name, real in visible if not any(path.is_relative_to(real) for path in above)
+        ]
         for name in names:
             if name[0] != ".":
                 yield Path(here, name)
@@ -221,7 +250,7 @@ def _blocks(
     notes = _notes(folder, places, pages)
     if broken:
         notes.append(_skipped(folder, broken, len(places), skip_broken, "train" in parts))
-    if scale == "type" and extremes:
+    if ranges.by_type(scale) and extremes:
         notes += ranges.check_bytes(extremes, f"data.path: {folder}")
     of = deep if any(page.deep for page in pages) else usual
     said: dict[str, Any] = {"notes": notes, "label_names": label_names}
@@ -315,7 +344,7 @@ def _ranges(
     def look(run: list[Page]) -> list[ranges.Extent] | Broken:
         return _each(folder, run, lambda image, _: ranges.extent(images.pixels(image, gray)))
 
-    needed = [page for page in pages if page.deep or scale != "type"]
+    needed = [page for page in pages if page.deep or not ranges.by_type(scale)]
     extents = [
         extent
         for found in _in_threads(f"looking for the range of {folder.name}", look, needed, ())
@@ -326,7 +355,7 @@ def _ranges(
     if not extents:
         return None, BYTES
     of = ranges.chosen(scale, ranges.joined(extents), f"data.path: {folder}")
-    if scale != "type":
+    if not ranges.by_type(scale):
         return of, of
     if len({extent.step is None for extent in extents}) > 1:
         raise UserError(

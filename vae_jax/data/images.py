@@ -173,12 +173,19 @@ def pixels(image, gray: bool) -> np.ndarray:
         x = np.asarray(image)
         if not np.isfinite(x).all():
             raise ValueError("its pixels are not finite")
+        if _white_is_zero(image):
+            x = np.iinfo(x.dtype).max - x
         return x if gray else np.repeat(x[..., None], 3, axis=-1)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     return np.asarray(image.convert("L" if gray else "RGB"))
+
+
+def _white_is_zero(image) -> bool:
+    """Whether 0 is white in a deep TIFF image of integers, which Pillow does not heed."""
+    return getattr(image, "tag_v2", {}).get(262) == 0 and np.asarray(image).dtype.kind == "u"
 
 
 def decoded(
@@ -274,6 +281,13 @@ def fit_arrays(what: str, root: Path, key: str, arrays: Arrays, fit: Fit) -> Arr
             f"data.resize and data.crop are for uint8 images, but the examples of {what} are "
             f"{x.dtype} {x.shape[1:]}: resize them yourself, or set data.resize to () and "
             'data.crop to "center"'
+        )
+
+    resized = fit.size != (fit.cropped or x.shape[1:3])
+    if resized and any(name.startswith("observed") for name in arrays):
+        raise UserError(
+            f"data.resize mixes the missing values of {what} into those that are observed: resize "
+            "the images before values are taken out, or set data.resize to ()"
         )
 
     def blocks() -> Iterable[Arrays]:

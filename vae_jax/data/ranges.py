@@ -7,6 +7,9 @@
     "range"      the smallest and the largest number that there is
     "LOW:HIGH"   these two
 
+New examples of a run are scaled as its own were: "type:LOW:HIGH" is "type" where integers that are
+wider than uint8 have this range.
+
 x is uint8 where its 256 levels hold all numbers exactly, else float32: no level is lost.
 """
 
@@ -57,8 +60,13 @@ def check(scale: str) -> None:
 
 
 def _given(scale: str) -> tuple[float, ...]:
-    low, high = scale.split(":")
+    low, high = scale.removeprefix("type:").split(":")
     return float(low), float(high)
+
+
+def by_type(scale: str) -> bool:
+    """Whether the data's type says which numbers are 0 and 1."""
+    return scale.startswith("type")
 
 
 def extent(x: np.ndarray) -> Extent:
@@ -81,9 +89,9 @@ def chosen(scale: str, found: Extent, what: str) -> Range | None:
       UserError: it gives none.
     """
     low, high, step = found
+    if by_type(scale) and step is None:
+        return None
     if scale == "type":
-        if step is None:
-            return None
         if low < 0:
             raise UserError(
                 f"{what} has integers from {low:,} to {high:,}: say which become 0 and 1, with "
@@ -94,8 +102,8 @@ def chosen(scale: str, found: Extent, what: str) -> Range | None:
         low, high = _given(scale)
         if found.low < low or found.high > high:
             raise UserError(
-                f"{what} has numbers from {found.low:g} to {found.high:g}, outside of data.scale "
-                f'{scale}: widen it, or set it to "range"'
+                f"{what} has numbers from {found.low:g} to {found.high:g}, outside of "
+                f'{low:g}:{high:g}: set data.scale to a wider range, or to "range"'
             )
     if low == high:
         raise UserError(f"{what} has no number but {low:g}: there is nothing to model")
@@ -108,9 +116,9 @@ def of_arrays(scale: str, arrays: list[np.ndarray], what: str) -> Range | None:
     dtype = arrays[0].dtype
     if np.issubdtype(dtype, np.bool_):
         return Range(0, 1, True)
-    if scale == "type" and dtype == np.uint8:
+    if by_type(scale) and dtype == np.uint8:
         return BYTES
-    if scale == "type" and np.issubdtype(dtype, np.floating):
+    if by_type(scale) and np.issubdtype(dtype, np.floating):
         return None
     return chosen(scale, joined(extent(part) for x in arrays for part in _blocks(x)), what)
 

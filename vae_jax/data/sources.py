@@ -101,8 +101,9 @@ def load_examples(
     skip_broken: bool = False,
     scale: str = "type",
     cache_dir: str | os.PathLike | None = None,
-) -> list[Split]:
-    """All examples of a file (.npy, .npz) or a folder of images, in their order, none held out.
+) -> tuple[list[Split], tuple[str, ...]]:
+    """(all examples of a file (.npy, .npz) or a folder of images, in their order, none held out;
+    the names of the values, where they are known).
 
     Several splits where it has examples for validation or test. The arguments are those of `load`.
 
@@ -114,7 +115,8 @@ def load_examples(
         data = image_folder.read(str(path), root, fit, skip_broken, scale)
     else:
         data = user_file.read(str(path), root, fit, scale)
-    return [of_arrays(data, part) for part in arrays.PARTS if f"x_{part}" in data]
+    names = tuple(data["value_names"].tolist()) if "value_names" in data else ()
+    return [of_arrays(data, part) for part in arrays.PARTS if f"x_{part}" in data], names
 
 
 def _check_names(name: str, source: str, path: str) -> None:

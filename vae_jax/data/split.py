@@ -1,5 +1,6 @@
 """Datasets and their splits: row numbers of shared arrays, so that nothing is copied."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -93,6 +94,8 @@ class Dataset(NamedTuple):
     value_names: tuple[str, ...] = ()  # of the values of a vector, where they are known
     # the stored numbers that are 0 and 1 in x; None: x is what was stored
     stored_range: tuple[float, float] | None = None
+    # a file of the user's that x is mapped from, and its time of change
+    mapped: tuple[str, int] | None = None
     given_kind: str = ""  # a key of `kinds.KINDS`; "": that of the shape of an example
 
     @property
@@ -114,6 +117,15 @@ class Dataset(NamedTuple):
     def label_names(self) -> tuple[str, ...]:
         """The names of the default labels 0, 1, ..., where they are known."""
         return self.class_names.get(next(iter(self.train.columns), ""), ())
+
+    def check_unchanged(self) -> None:
+        """Raises UserError if the file that x is mapped from was changed since it was read."""
+        if self.mapped and os.stat(self.mapped[0]).st_ctime_ns != self.mapped[1]:
+            raise UserError(
+                f"{self.mapped[0]} was changed while it was in use, so that numbers would be of "
+                "other data: restore it and run the same command again, or train on it in another "
+                "--workdir"
+            )
 
     def conditioned(self, names: tuple[str, ...]) -> "Dataset":
         """The dataset whose labels `names` are given to the model beside x.

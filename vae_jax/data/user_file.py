@@ -20,26 +20,27 @@ _LAYOUTS = (
     {"x_train": "images", "y_train": "labels", "observed_train": "observed"},
     {"x_train": "arr_0"},
 )
+_SMALL = 1 << 28  # bytes
 _KEYS = "x_train[, x_valid, x_test, y_train, ...], or x[, y], or images[, labels]"
 
 Result = TypeVar("Result")
 
 
 def _read(request: Request) -> Dataset:
-    return assemble(
-        Path(request.path).name,
-        "file",
-        read(request.path, request.cache, request.fit, request.scale),
-        num_valid=request.num_valid,
-        num_test=request.num_test,
-    )
+    data = read(request.path, request.cache, request.fit, request.scale)
+    name, num_valid, num_test = Path(request.path).name, request.num_valid, request.num_test
+    dataset = assemble(name, "file", data, num_valid=num_valid, num_test=num_test)
+    file = Path(request.path).expanduser().absolute()
+    is_mapped = getattr(dataset.train.x, "filename", None) == file.resolve()
+    return dataset._replace(mapped=(str(file), file.stat().st_ctime_ns) if is_mapped else None)
 
 
 def read(path: str, root: Path, fit: images.Fit, scale: str) -> arrays.Arrays:
     """The checked arrays of the file at `path`, memory-mapped, their images cropped and resized.
 
-    An .npy file that needs no conversion is mapped itself; everything else is converted once, into
-    the cache. Where nothing is converted the entry says that the values were checked, and no more.
+    A large .npy file that needs no conversion is mapped itself; everything else is read, or
+    converted once, into the cache. Where nothing is converted the entry says that the values were
+    checked, and no more.
 
     Args:
       path: of the file.
@@ -65,12 +66,14 @@ def read(path: str, root: Path, fit: images.Fit, scale: str) -> arrays.Arrays:
             f"data.path: {file} is neither .npy nor .npz: save the data with np.save or np.savez"
         )
     state = file.stat()
-    identity = f"{file}\n{state.st_mtime_ns}\n{state.st_size}\n{scale}"
+    identity = f"{file}\n{state.st_mtime_ns}\n{state.st_ctime_ns}\n{state.st_size}\n{scale}"
     key = f"file-{hashlib.sha256(identity.encode()).hexdigest()[:16]}-v2"
     if file.suffix == ".npz":
         data = cache.cached(root, key, lambda: _read_npz(file, scale))
     else:
-        raw = _guarded(file, lambda: np.lib.format.open_memmap(file, mode="r"))
+        # A mapped file must not change; a small one is read instead.
+        mode = None if state.st_size <= _SMALL else "r"
+        raw = _guarded(file, lambda: np.load(file, mmap_mode=mode, allow_pickle=False))
         converted = cache.cached(root, key, lambda: _converted(file, raw, scale))
         data = {"x_train": arrays.with_channels(raw)} | converted
     return images.fit_arrays(str(file), root, key, data, fit)

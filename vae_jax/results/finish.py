@@ -83,7 +83,9 @@ class Outcome:
             for name, arrays in devices.fetch(params["prior"]).items():
                 self.fitted |= {f"{name}/{m}": arrays[i] for i, m in enumerate(members)}
         stored = self._stored(about)
+        self.dataset.check_unchanged()
         numbers = stored or self._evaluate(evaluator, params)
+        self.dataset.check_unchanged()
         for entry, found in zip(about, numbers, strict=True):
             self.entries[entry["member"]] = entry | found
         compared = program.name or len(members) > 1  # a single run has no strips to compare

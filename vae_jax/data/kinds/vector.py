@@ -14,7 +14,7 @@ TILE = (56, 92)  # height and width of the picture of a vector in pixels
 def scaling(split) -> Scaling | None:
     """Mean and standard deviation of every value over its observed entries in a training split.
 
-    The scale of a value that does not vary, as far as float32 can tell, is 1.
+    The scale of a value that does not vary is 1.
     """
     if split.x.dtype == np.uint8:
         return None
@@ -34,7 +34,7 @@ def scaling(split) -> Scaling | None:
         seen = np.ones(rows.x.shape, bool) if rows.observed is None else rows.observed
         squares = squares + np.where(seen, (rows.x - mean) ** 2, 0.0).sum(0)
     deviation = np.sqrt(squares / np.maximum(count, 1))
-    scale = np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30), deviation, 1.0)
+    scale = np.where(deviation > 1e-9 * np.maximum(np.abs(mean), 1e-30), deviation, 1.0)
     return Scaling(jnp.asarray(mean, jnp.float32), jnp.asarray(scale, jnp.float32))
 
 
