@@ -95,6 +95,7 @@ def write(
     }
     results |= {
         "complete": True,
+        "failed": {},
         "eval": {"params": "last", "seed": 0, "nll_samples": 321},
         "best_member": best,
     }
