@@ -772,6 +772,7 @@ def test_official_files(tmp_path, warnings):
 
 @needs_files
 @needs_tfds
+@pytest.mark.slow
 def test_prepared_copy_equals_the_official_files():
     official = data.load(
         "mnist", source="official", manual_dir=str(SHARED / "mnist"), num_valid=5000

@@ -435,7 +435,8 @@ def plain():
 
 
 @pytest.mark.parametrize(
-    ("num_members", "shape", "encoder"), [(16, (8, 1), "mlp"), (4, (4, 2), "conv")]
+    ("num_members", "shape", "encoder"),
+    [(16, (8, 1), "mlp"), pytest.param(4, (4, 2), "conv", marks=pytest.mark.slow)],
 )
 def test_members_and_batch_over_eight_devices(plain, images, num_members, shape, encoder):
     """Of convolutions this also compares members side by side with members one by one, as a
