@@ -363,7 +363,7 @@ def startup_part(args) -> list[str]:
     ]
 
 
-@devices.float32_products()
+@devices.own_settings()
 def members_part(args) -> list[str]:
     sizes = [int(n) for n in args.members.split(",")]
     x = grey_images(args)

@@ -132,7 +132,7 @@ def test_it_trains_and_says_that_it_is_complete(command, straight, undrawn, tmp_
         (["--config.hypers.beta=-1"], r"hypers.beta is -1.0, expected 0 or more"),
         (["--config.hypers.beta=nan"], r"hypers.beta is nan, expected a finite number"),
         (["--config.hypers.latent_dim=0"], r"hypers.latent_dim is 0, expected more than 0"),
-        (["--config.network.hidden=(8,0)"], r"network.hidden is \(8, 8, 0\), expected more than 0"),
+        (["--config.network.hidden=(8,0)"], r"network.hidden is \(8, 0\), expected more than 0"),
         (["--config.hypers.seed=3000000000"], r"hypers.seed.*less than 2147483648"),
         (["--config.hypers.lr_final_fraction=2"], r"lr_final_fraction is 2.0, expected at most 1"),
         (["--config.train.batch_size=0"], r"train.batch_size is 0"),
@@ -346,6 +346,49 @@ def test_default_workdir_names_the_config_and_the_overrides():
         os.chdir(before)
 
 
+def test_the_last_of_several_overrides_counts(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    given = ["--config.network.hidden=(16,)", "--config.sweep.beta=(1,2)"]
+    given += ["--config.hypers.latent_dim", "3", "--config.network.hidden=(8,)"]
+    given += ["--config.sweep.beta=(5,)", "--config.hypers.latent_dim=4", "--workdir=x"]
+    values = main.parse(["main", "--config=configs/mnist.py", *given])
+    assert values.config.network.hidden == (8,) and values.config.sweep.beta == (5.0,)
+    assert values.config.hypers.latent_dim == 4 and values.workdir == "x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (
+            ["--config=configs/mnist.py", "--config.sweep.beta=(1,2)", "--config.hypers.beta=7"],
+            "hypers.beta is swept by sweep.beta, so that its own value has no use",
+        ),
+        (
+            ["--mode=evaluate", "--workdir=x", "--config.hypers.beta=7"],
+            "'config.hypers.beta': fields are set beside --config=",
+        ),
+        (["--mode=report", "--workdir=/tmp/run\udce9"], "dce9' is not UTF-8: choose"),
+    ],
+)
+def test_what_has_no_effect_or_cannot_be_is_said(monkeypatch, capsys, arguments, pattern):
+    monkeypatch.chdir(ROOT)
+    assert main.run(["main", *arguments]) == 1
+    assert pattern in capsys.readouterr().err
+
+
+def test_a_closed_output_is_none(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with pytest.raises(SystemExit) as ended:
+        main.main(["main", "--help"])
+    assert ended.value.code == 0
+
+
+def test_the_home_folder_in_a_workdir(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert api.folder_of("~/run") == tmp_path / "run"
+
+
 # --- new examples
 
 
@@ -461,8 +504,8 @@ def test_gray_pictures_are_pictures_in_colour_to_a_run_of_them():
         (
             np.zeros((5, 4, 3)),
             "x.csv",
-            ["--config=configs/mnist.py", "--config.hypers.beta=7"],
-            "holds a different run: hypers.beta",
+            ["--config=configs/mnist.py", "--config.hypers.learning_rate=7"],
+            "holds a different run: hypers.learning_rate",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Tables of examples and the plots of units and codes: what is drawn is what was given."""
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -218,6 +219,14 @@ def test_of_many_units_the_small_ones_are_summed_up(tmp_path, page):
     assert (
         len(axis.patches) == 100 and "50 more, 1.22e+03 nats together" in axis.get_xlabel()
     )  # 0 + 1 + ... + 49
+
+
+def test_pictures_do_not_depend_on_settings_of_matplotlib():
+    with matplotlib.rc_context({"image.origin": "lower", "text.usetex": True}):
+        with base.own_style():
+            assert matplotlib.rcParams["image.origin"] == "upper"
+            assert not matplotlib.rcParams["text.usetex"]
+        assert matplotlib.rcParams["image.origin"] == "lower"
 
 
 def test_codes_of_one_dimension_are_a_histogram_and_of_two_are_themselves(tmp_path, page):

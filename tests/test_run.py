@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import untrained
+from oracles import float64
 
 import vae_jax
 from vae_jax import data
@@ -560,3 +561,65 @@ def test_parts_of_ones_own_are_in_a_pickle_by_their_names(config, images, tmp_pa
     with pytest.raises(UserError, match=r"the model 'told' of your own cannot .* module"):
         pickle.dumps(run)
     assert copy.deepcopy(run).catalogue is run.catalogue
+
+
+SETTINGS = {
+    "float64": float64,
+    "rbg": lambda: jax.default_prng_impl("rbg"),
+    "threefry_partitionable": lambda: jax.threefry_partitionable(False),
+    "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_numbers_do_not_depend_on_settings_of_jax(trained, name):
+    run, images = trained
+
+    def numbers(run):
+        x = images.test.take(slice(0, 3))
+        drawn = run.sample(7, 3, noise=True), run.log_likelihood(1, x, 4)
+        return *drawn, run.codes(images, "test", [0, 2]).mean, run.encode(x).logvar
+
+    expected = numbers(run)
+    with SETTINGS[name]():
+        found = numbers(vae_jax.load(run.workdir))
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_array_equal(a, b)
+
+
+def test_masks_and_two_shades_of_black_are_refused(trained):
+    run, _ = trained
+    x = np.ma.masked_less(np.random.default_rng(0).random((3, 6, 5, 1)), 0.5)
+    with pytest.raises(UserError, match=r"x is a masked array: give its values, np.ma.getdata"):
+        run.log_likelihood(0, x, 3)
+    with pytest.raises(UserError, match="x is uint8 of 0 and 1, two shades of black"):
+        run.encode((x.data > 0.5).astype(np.uint8))
+    assert run.encode(x.data > 0.5).mean.shape == (3, 3)
+    with pytest.raises(UserError, match="expected a key such as"):
+        run.sample((1 << 32) + 5, 3)
+
+
+def test_positions_are_whatever_indexes_an_array(trained):
+    run, images = trained
+    whole = run.codes(images, "test").mean
+    for positions in ([-1, 0], np.arange(60) < 3, np.array([5])):
+        found = run.codes(images, "test", positions)
+        np.testing.assert_allclose(found.mean, whole[positions], rtol=1e-5, atol=1e-6)
+    for positions, told in (
+        ([], "expected a list of one or more"),
+        (3, "expected a list of one or more"),
+        ([60], "test has 60 examples"),
+        (np.arange(9) < 3, "test has 60 examples"),
+    ):
+        with pytest.raises(UserError, match=told):
+            run.codes(images, "test", positions)
+    with pytest.raises(UserError, match="there is no split 'validation', only"):
+        run.codes(images, "validation")
+
+
+def test_a_run_whose_workdir_is_gone_says_so(trained, tmp_path):
+    run = copy.copy(trained[0])
+    run.workdir = tmp_path / "gone"
+    with pytest.raises(UserError, match=r"gone holds no run any more"):
+        run.encode_dataset("test")

@@ -41,7 +41,7 @@ from vae_jax.types import TrainState
 from vae_jax.workdir import checkpoints, files, owner, record
 
 
-@devices.float32_products()
+@devices.own_settings()
 def train(
     config: ConfigDict,
     workdir: str | Path,
@@ -68,7 +68,7 @@ def train(
       UserError: something the user can mend, in one line.
       Interrupted: SIGTERM or SIGINT; everything is saved, and the same call goes on.
     """
-    workdir, catalogue = Path(workdir), catalogue_of(tuple(parts))
+    workdir, catalogue = folder_of(workdir), catalogue_of(tuple(parts))
     programs, dataset, now = _prepare(config, workdir, catalogue, dataset, asked)
     stored, results = record.read_record(workdir), files.read_json(workdir / "results.json")
     if stored and results and _is_whole(programs, workdir, results):
@@ -94,7 +94,7 @@ def train(
     return load(workdir, parts=parts)
 
 
-@devices.float32_products()
+@devices.own_settings()
 def evaluate(
     workdir: str | Path,
     config: ConfigDict | None = None,
@@ -112,7 +112,7 @@ def evaluate(
     Raises:
       UserError: the workdir holds no checkpoint, or those of another run.
     """
-    workdir, catalogue = Path(workdir), catalogue_of(tuple(parts))
+    workdir, catalogue = folder_of(workdir), catalogue_of(tuple(parts))
     stored = _read_record(workdir, catalogue)
     config = record.read_config(stored, catalogue) if config is None else config
     programs, dataset, now = _prepare(config, workdir, catalogue, dataset, asked)
@@ -132,6 +132,7 @@ def evaluate(
     return load(workdir, parts=parts)
 
 
+@devices.own_settings()
 def load(
     workdir: str | Path,
     member: int | None = None,
@@ -150,12 +151,13 @@ def load(
     Raises:
       UserError: there is no such run, member or checkpoint.
     """
-    workdir, catalogue = Path(workdir), catalogue_of(tuple(parts))
+    workdir, catalogue = folder_of(workdir), catalogue_of(tuple(parts))
     stored = _read_record(workdir, catalogue)
     config = record.read_config(stored, catalogue)
     return _loaded(workdir, stored, config, catalogue, member, params)
 
 
+@devices.own_settings()
 def encode(
     workdir: str | Path,
     examples: str | Path,
@@ -182,7 +184,7 @@ def encode(
       UserError: there is no such run, the examples are not such as it was trained on, or the file
         cannot be written; then it is not.
     """
-    workdir, output, catalogue = Path(workdir), Path(output), catalogue_of(tuple(parts))
+    workdir, output, catalogue = folder_of(workdir), Path(output), catalogue_of(tuple(parts))
     stored = _read_record(workdir, catalogue)
     config = record.read_config(stored, catalogue) if config is None else config
     config = settings.check(config, catalogue, asked)
@@ -287,11 +289,25 @@ def report(workdir: str | Path, parts: tuple = ()) -> Path:
     Raises:
       UserError: `workdir` holds no results yet.
     """
-    catalogue = catalogue_of(tuple(parts))
-    stored = record.read_record(Path(workdir))
+    workdir, catalogue = folder_of(workdir), catalogue_of(tuple(parts))
+    stored = record.read_record(workdir)
     if stored is not None:
-        _check_own(Path(workdir), stored, catalogue)
-    return page.write(Path(workdir), catalogue)
+        _check_own(workdir, stored, catalogue)
+    return page.write(workdir, catalogue)
+
+
+def folder_of(workdir: str | Path) -> Path:
+    """The path of a workdir; ~ is the home folder.
+
+    Raises:
+      UserError: it has characters that checkpoints cannot be saved under.
+    """
+    path = Path(workdir).expanduser()
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"workdir {str(path)!a} is not UTF-8: choose another name") from error
+    return path
 
 
 def _facts_of_record(dataset: dict) -> Facts:

@@ -59,11 +59,17 @@ def parse(argv: list[str]) -> flags.FlagValues:
     Raises:
       UserError: a flag or a field of the config is unknown, or has a value it cannot have.
     """
+    argv = _last_overrides(argv)
     values = _define_flags(argv)
     try:
         rest = values(argv)
         if values.config is not None:
             values.config.items()  # the config file is read only now
+    except flags.UnrecognizedFlagError as error:
+        hint = ""
+        if error.flagname.startswith("config."):
+            hint = ": fields are set beside --config=..., the file that the run was trained with"
+        raise UserError(f"{error}{hint}") from error
     except flags.Error as error:
         raise UserError(str(error).replace("\n", " ")) from error
     except OSError as error:
@@ -73,6 +79,24 @@ def parse(argv: list[str]) -> flags.FlagValues:
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; options are written --name=value")
     return values
+
+
+def _last_overrides(argv: list[str]) -> list[str]:
+    """`argv` with the last of several overrides of a field; of tuples the flags would be joined."""
+    kept: dict[str, list[str]] = {}
+    field = ""
+    for i, argument in enumerate(argv):
+        if not argument.startswith("-") and field:
+            kept[field].append(argument)  # --config.x value
+            field = ""
+            continue
+        name, equals, _ = argument.partition("=")
+        is_field = re.match(r"--?config\.", name)
+        field = name.lstrip("-") if is_field and not equals else ""
+        key = name.lstrip("-") if is_field else f"{i}: {argument}"
+        kept.pop(key, None)
+        kept[key] = [argument]
+    return [argument for given in kept.values() for argument in given]
 
 
 def _define_flags(argv: list[str]) -> flags.FlagValues:
@@ -203,7 +227,7 @@ def execute(values: flags.FlagValues) -> int:
     if values.config is None and (values.mode == "train" or not values.workdir):
         need = "--config" if values.mode == "train" else "--workdir or --config"
         raise UserError(f"no {need} given; for example --config=configs/mnist.py")
-    workdir = Path(values.workdir) if values.workdir else default_workdir(values)
+    workdir = api.folder_of(values.workdir) if values.workdir else default_workdir(values)
     if values.mode == "report":
         print(f"wrote {api.report(workdir)}")
         return 0
@@ -330,8 +354,11 @@ def keep_compiled() -> None:
 
 def main(argv: list[str]) -> NoReturn:
     """Ends the process with the status of `run`."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal may not have every character
-        stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  until the end
+        # A terminal may not have every character.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     status = run(argv)
     if status == os.EX_IOERR:  # or Python would wait for the writer's threads, for minutes
         sys.stdout.flush()

@@ -90,16 +90,19 @@ class Run:
         """The shapes of one z."""
         return self._program.draw_like.z
 
+    @devices.own_settings()
     def encode(self, x, condition=None, observed=None):
         """q(z|x): mean and logvar, each [B, latent_dim]. uint8 goes in as grey values."""
         return self._in_blocks("encode", inputs.batch(self._program, x, condition, observed))
 
+    @devices.own_settings()
     def decode(self, z, condition=None) -> jax.Array:
         """The mean of p(x|z), [B, *example_shape]."""
         z = inputs.codes(self._program, z)
         condition = inputs.labels(self._program, condition, inputs.num_rows(z))
         return self._in_blocks("decode", (z, condition))
 
+    @devices.own_settings()
     def sample(
         self, rng: jax.Array | int, num: int, noise: bool = False, condition=None
     ) -> jax.Array:
@@ -125,11 +128,13 @@ class Run:
         condition = inputs.labels(self._program, condition, num)
         return self._in_blocks("sample", condition, inputs.key(rng), num, noise=bool(noise))
 
+    @devices.own_settings()
     def reconstruct(self, rng: jax.Array | int, x, condition=None, observed=None) -> jax.Array:
         """The mean of p(x|z) at one z ~ q(z|x) for each x, [B, *example_shape]."""
         example = inputs.batch(self._program, x, condition, observed)
         return self._in_blocks("reconstruct", example, inputs.key(rng))
 
+    @devices.own_settings()
     def log_likelihood(
         self, rng: jax.Array | int, x, num_samples: int = 5000, condition=None, observed=None
     ) -> jax.Array:
@@ -148,18 +153,21 @@ class Run:
         how = self._samples(inputs.whole("num_samples", num_samples, 1))
         return self._in_blocks("log_p", example, keys, binarization=binarization, **how)
 
+    @devices.own_settings()
     def as_evaluated(self, dataset: Dataset, split: str, positions) -> Example:
         """Examples of a split as the evaluation sees them, x [n, D]: the same binarization."""
+        positions = _positions(dataset, split, positions)
         rows = getattr(dataset, split).examples(positions)
         key = streams.of_split(self.config.eval.seed, split).binarize
         keys = streams.fold(key, jnp.asarray(positions))
         return self.view.to_example(jax.tree.map(jnp.asarray, rows), keys)
 
+    @devices.own_settings()
     def codes(self, dataset: Dataset, split: str, positions=None) -> Codes:
         """The codes of the examples at `positions` of a split, by default of all; see
         `encode_dataset`."""
+        positions = _positions(dataset, split, positions)
         chosen = getattr(dataset, split)
-        positions = np.arange(chosen.num) if positions is None else np.asarray(positions)
         size, found = min(self.config.eval.batch_size, len(positions)), []
         for where, num in filled_blocks(len(positions), size):
             posterior = self._compute("encode", self.as_evaluated(dataset, split, positions[where]))
@@ -172,6 +180,7 @@ class Run:
         label = chosen.labels(positions, self.config.eval.label)
         return Codes(mean, logvar, label, chosen.rows[positions])
 
+    @devices.own_settings()
     def score(self, examples: Split) -> Scores:
         """Codes, ELBO and bound of examples as the evaluation would give them, were they its test
         split: binarized with eval.seed, with eval.nll_samples importance samples.
@@ -189,6 +198,7 @@ class Run:
             found.append(_on_host(self._compute("score", rows, keys, where, **how), num))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
+    @devices.own_settings()
     def encode_dataset(
         self, split: str = "test", path: str | Path | None = None, dataset: Dataset | None = None
     ) -> Codes:
@@ -209,8 +219,6 @@ class Run:
         Raises:
           UserError: there is no such split, or the data is not the run's.
         """
-        if split not in streams.SPLITS:
-            raise UserError(f"there is no split {split!r}, only {', '.join(streams.SPLITS)}")
         codes = self.codes(dataset or self._own_dataset(), split)
         path = Path(path or self.folder() / f"codes_{split}.npz")
         with files.clear_errors(path):
@@ -218,6 +226,7 @@ class Run:
         files.write_arrays(path, named(codes))
         return codes
 
+    @devices.own_settings()
     def export(self, folder: str | Path) -> Path:
         """Writes encoder and decoder as functions that need this package no more.
 
@@ -272,7 +281,12 @@ class Run:
         return self.workdir if alone else self.workdir / "members" / str(self.member)
 
     def _own_dataset(self) -> Dataset:
-        stored = record.read_record(self.workdir) or {"own": [], "dataset": {}}
+        stored = record.read_record(self.workdir)
+        if stored is None:
+            raise UserError(
+                f"{self.workdir} holds no run any more, which says what its data is: give the "
+                "data, as dataset=, or load the run from where it is now"
+            )
         if "dataset" in stored["own"]:
             raise UserError(
                 f"the dataset of {self.workdir} is one of your own: give it again, as dataset="
@@ -301,10 +315,28 @@ class Run:
                 found.append(_on_host(self._compute(name, block, rng, where, **static), count))
         return jax.tree.map(lambda *leaves: jnp.asarray(np.concatenate(leaves)), *found)
 
-    @devices.float32_products()
     def _compute(self, name: str, rows, rng=None, positions=None, **static):
         function = _compiled(self.model)[name]
         return function(self.params, self.hypers, rows, rng, positions, **static)
+
+
+def _positions(dataset: Dataset, split: str, wanted) -> np.ndarray:
+    """Positions [n] in a split, from 0 on; `wanted` is whatever indexes an array, None for all.
+
+    Raises:
+      UserError: there is no such split, or it has no such examples; or they are none.
+    """
+    if split not in streams.SPLITS:
+        raise UserError(f"there is no split {split!r}, only {', '.join(streams.SPLITS)}")
+    num = getattr(dataset, split).num
+    try:
+        index = np.asarray(np.arange(num) if wanted is None else wanted)
+        found = np.arange(num)[index] if index.size else index
+    except IndexError as error:
+        raise UserError(f"positions: {split} has {num} examples ({error})") from error
+    if found.ndim != 1 or not len(found):
+        raise UserError(f"positions of {split} are {wanted!r}, expected a list of one or more")
+    return found
 
 
 @lru_cache(maxsize=32)

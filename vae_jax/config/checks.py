@@ -199,6 +199,9 @@ def _unused(given: dict, members: list[dict], catalogue: Catalogue) -> dict[str,
 def _check_owned(given: dict, members: list[dict], catalogue: Catalogue, asked: tuple) -> None:
     """Whether the fields that are swept or were asked for are those of the chosen parts."""
     lists = {field: f"sweep.{name}" for name, field in sweep.sweepable(catalogue.default()).items()}
+    for field in asked:
+        if given.get(lists.get(field, ""), ()):
+            raise UserError(f"{field} is swept by {lists[field]}, so that its own value has no use")
     for field, parts in _unused(given, members, catalogue).items():
         if field in asked or given.get(lists.get(field, ""), ()):
             raise UserError(f"{field} {_owners(given, parts)}")

@@ -20,19 +20,32 @@ from vae_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def float32_products() -> Iterator[None]:
-    """What is traced or run within computes products of float32 arrays to float32's precision.
+def own_settings() -> Iterator[None]:
+    """What is traced or run within gives the same numbers whatever JAX is set to.
 
-    Left to itself a GPU rounds their factors to TF32 (10 bits of 23), a TPU to bfloat16 (7 bits).
-    What the user has told JAX (`jax_default_matmul_precision`) stands. The numbers of an H100 are
-    in docs/devices.md. It is a context manager and a decorator.
+    Arrays are float32, noise is threefry's, and products of float32 arrays have its precision:
+    left to itself a GPU rounds their factors to TF32 (10 bits of 23), a TPU to bfloat16 (7 bits).
+    Of these, what the user has said of products (`jax_default_matmul_precision`) stands. The
+    numbers of an H100 are in docs/devices.md. It is a context manager and a decorator.
     """
-    with jax.default_matmul_precision(matmul_precision()):
+    with (
+        jax.default_matmul_precision(matmul_precision()),
+        _without_float64(),
+        jax.threefry_partitionable(True),
+        jax.default_prng_impl("threefry2x32"),
+        jax.numpy_dtype_promotion("standard"),
+    ):
         yield
 
 
+def _without_float64() -> contextlib.AbstractContextManager:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(False)
+    return jax.experimental.disable_x64()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def matmul_precision() -> str:
-    """What `float32_products` sets: JAX's name of a precision."""
+    """What `own_settings` sets: JAX's name of a precision."""
     return jax.config.jax_default_matmul_precision or "highest"  # pyright: ignore[reportAttributeAccessIssue]
 
 

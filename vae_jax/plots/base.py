@@ -43,6 +43,13 @@ def save(figure, path: Path, **how) -> None:
         figure.savefig(temporary, **how)
 
 
+def own_style():
+    """A context in which pictures do not depend on the user's settings of matplotlib."""
+    from matplotlib import style
+
+    return style.context("default")
+
+
 def open_frame(axis) -> None:
     """Leaves out the frame above and at the right."""
     axis.spines[["top", "right"]].set_visible(False)

@@ -20,7 +20,7 @@ from vae_jax.estimators.members import (
 )
 from vae_jax.parallel import devices, population, processes
 from vae_jax.parallel.processes import say
-from vae_jax.plots import heat_maps, rate_distortion, strips
+from vae_jax.plots import base, heat_maps, rate_distortion, strips
 from vae_jax.plots.member import draw_pictures, style_of
 from vae_jax.results import page, sweep_table
 from vae_jax.run import Run
@@ -203,7 +203,7 @@ class Outcome:
         say("drawing")
         with self.stop.at_once():
             if processes.is_main():
-                with attempt("pictures"):
+                with attempt("pictures"), base.own_style():
                     self._draw(members)
                 if evaluation.tensorboard:
                     steps = {member["member"]: member["step"] for member in members}

@@ -245,7 +245,7 @@ def _summarize_member(program: Program, one: Evaluation, widths: Any, num_sample
         stderr = float(one.log_p.std(ddof=1, dtype=np.float64) / np.sqrt(n))
     if known and num_samples > 1:
         noise = _noise_stderr(one.effective, num_samples)
-    if one.rate is not None and one.activity is not None:
+    if one.rate is not None and one.activity is not None and n > 1:
         active = jax.tree.map(active_units.active_units, one.activity)
     if known and program.is_mass:
         bits = -log_p / (np.prod(program.example_shape) * np.log(2))

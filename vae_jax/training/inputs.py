@@ -32,6 +32,11 @@ def array(name: str, values) -> Any:
     """`values` as an array, unless they are traced."""
     if is_traced(values):
         return values
+    if np.ma.is_masked(values):
+        raise UserError(
+            f"{name} is a masked array: give its values, np.ma.getdata({name}), and which of them "
+            "are there, as observed="
+        )
     try:
         return np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -42,6 +47,8 @@ def key(rng) -> jax.Array:
     """`rng`, or the key of this seed."""
     try:
         if jnp.issubdtype(jnp.result_type(rng), jnp.integer) and not jnp.shape(rng):
+            if not is_traced(rng) and not -(1 << 31) <= int(rng) < 1 << 32:
+                raise OverflowError("a seed has 32 bits")
             rng = jax.random.key(rng)
         jax.random.fold_in(rng, 0)  # which only a key can be
     except (TypeError, ValueError, OverflowError) as error:
@@ -71,6 +78,11 @@ def batch(program: Program, x: Any, condition, observed) -> Example:
         raise UserError(
             "x is uint8, which stands for grey values, but this model is of numbers in units of "
             "their own: give floats"
+        )
+    if x.dtype == np.uint8 and not is_traced(x) and x.size and x.max() == 1:
+        raise UserError(
+            "x is uint8 of 0 and 1, two shades of black of 255: give black and white as bools or "
+            "floats"
         )
     x = _shares(x) if x.dtype == np.uint8 else x.astype(np.float32)
     seen = x
