@@ -113,6 +113,11 @@ def test_what_is_no_image_is_said(folder, warnings):
     assert ds.label_names == ("cat", "dog")
     told = f"2 files in {folder} are not read (.heic, .txt); there is no image in bird"
     assert told in warnings
+    for name in ("bird", "cat", "dog"):  # as a split
+        (folder / "train").mkdir(exist_ok=True)
+        (folder / name).rename(folder / "train" / name)
+    load(path=str(folder))
+    assert any(note.endswith("there is no image in train/bird") for note in warnings)
 
 
 def test_links_to_folders_of_other_splits_are_followed_and_said(folder, warnings):

@@ -112,7 +112,13 @@ def test_a_training_that_fails_at_first_ends_so(config, tmp_path):
 
 @pytest.mark.parametrize(
     ("of", "said"),
-    [((0, 255), True), ((0, 1 / 255), True), ((0, 1), False), ((-1, 1), False), ((-0.9, 0), False)],
+    [
+        ((0, 255), True),
+        ((0, 1 / 255), True),
+        ((0, 1), False),
+        ((-1, 1), False),
+        ((-0.9, 0.2), False),
+    ],
 )
 def test_images_of_floats_in_a_suspicious_range_are_said(config, caplog, of, said):
     low, high = of

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from making import check, make_program, of_model, of_objective, read_config
+from oracles import float64
 
 import vae_jax
 from vae_jax.data import scan, stream
@@ -306,6 +307,19 @@ def test_streamed_data_gives_the_same_bits_as_resident(finished, config, images,
     config.data.resident = "no"
     vae_jax.train(config, tmp_path / "run", dataset=images)
     assert_same_run(straight, tmp_path / "run")
+
+
+@pytest.mark.parametrize("setting", [float64, lambda: jax.default_prng_impl("rbg")])
+def test_training_does_not_depend_on_settings_of_jax(config, images, tmp_path, undrawn, setting):
+    config.train.num_epochs = 0.5
+    with setting():
+        vae_jax.train(config, tmp_path / "set", dataset=images)
+    vae_jax.train(config, tmp_path / "plain", dataset=images)
+    found, plain = (vae_jax.load(tmp_path / name) for name in ("set", "plain"))
+    assert found.results["members"] == plain.results["members"]
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(plain.params), strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_array_equal(a, b)
 
 
 def test_at_most_two_traces_for_a_run(config, images, tmp_path, monkeypatch):

@@ -158,8 +158,8 @@ def _unread(folder: Path, others: list[Path], names: list[str]) -> str:
     """What to say of the files that are no images, and of the sub-folders that have no other."""
     kinds = sorted({file.suffix or file.name for file in others})
     shown = ", ".join(kinds[:_SHOWN]) + (", ..." if len(kinds) > _SHOWN else "")
-    tops = {_top(file.relative_to(folder).as_posix()) for file in others}
-    without = sorted(tops - {_top(name) for name in names} - {""})
+    with_images = {above.as_posix() for name in names for above in Path(name).parents}
+    without = sorted({file.parent.relative_to(folder).as_posix() for file in others} - with_images)
     empty = f"; there is no image in {', '.join(without)}" if without else ""
     return f"{len(others)} files in {folder} are not read ({shown}){empty}"
 

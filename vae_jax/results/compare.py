@@ -3,6 +3,7 @@
 Differences of NLL and ELBO are paired over examples.
 """
 
+import io
 import math
 import os
 import re
@@ -199,7 +200,7 @@ def read_examples(path: Path, member: int, numbers: dict) -> dict:
     }
     examples = {}
     try:
-        with path.open("rb") as raw, np.load(raw) as file:
+        with np.load(io.BytesIO(files.read_bytes(path))) as file:
             for name in means:
                 if f"{name}/{member}" in file:
                     examples[name] = file[f"{name}/{member}"].astype(np.float64)

@@ -57,11 +57,12 @@ def check_data(program: Program, dataset: Dataset, low: float, high: float) -> N
 
 def _warn_of_range(dataset: Dataset, low: float, high: float) -> None:
     """Warns of images that are probably meant to lie in [0, 1]; of uint8 see `data.ranges`."""
-    if -1.0 <= low <= high <= 1.0 and (dataset.dtype == "uint8" or not 0.0 <= high < 0.5):
+    is_dark = 0.0 <= low <= high < 0.5 and dataset.dtype != "uint8"
+    if -1.0 <= low <= high <= 1.0 and not is_dark:
         return
     logging.warning(
-        "the values of the images of %s lie in [%g, %g], not in [0, 1] or use little of it: they "
-        "are taken as they are; data.scale='range' scales them",
+        "the values of the images of %s lie in [%g, %g], where [0, 1] and most of it is expected: "
+        "they are taken as they are; data.scale='range' scales them",
         dataset.name,
         low,
         high,

@@ -32,7 +32,7 @@ FREE = (
     "data.source",
     "data.resident",
 )
-WHOLE = 1 << 28  # bytes of training examples, up to which all data is in the fingerprint
+WHOLE = 1 << 28  # bytes of examples, up to which all of them are in the fingerprint
 _PLACES = ("data_dir", "manual_dir", "path")  # fields of data that name files or folders
 
 
@@ -101,12 +101,13 @@ def describe_dataset(dataset: Dataset, binarization: str, scaling: Scaling | Non
 def fingerprint(dataset: Dataset) -> str:
     """A digest of the data; of large data, of 256 examples and all labels of each split."""
     digest = hashlib.blake2b(digest_size=8)
-    is_small = dataset.train.x.nbytes <= WHOLE
+    splits = (dataset.train, dataset.valid, dataset.test)
+    is_small = max(split.x.nbytes for split in splits) <= WHOLE
 
     def add(values) -> None:
         digest.update(np.ascontiguousarray(values).tobytes())
 
-    for split in (dataset.train, dataset.valid, dataset.test):
+    for split in splits:
         some = np.linspace(0, split.num - 1, split.num if is_small else 256).astype(np.int64)
         for positions in np.array_split(split.rows[some], 64):  # a block at a time
             add(split.x[positions])
