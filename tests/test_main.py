@@ -323,6 +323,10 @@ def test_a_field_of_no_chosen_part_is_only_a_warning_in_a_config_file(tmp_path, 
     config = check(main.parse(both).config, KNOWN)
     warn_of_unused(config, KNOWN)
     assert config.likelihood.sigma == 0.5 and not caplog.text
+    config.unlock().sweep.beta = (1.0, 2.0)
+    warn_of_unused(check(config, KNOWN), KNOWN, ("hypers.beta", "hypers.seed"))
+    assert "hypers.beta has no effect: sweep.beta takes its place" in caplog.text
+    assert "seed" not in caplog.text
 
 
 def test_default_workdir_names_the_config_and_the_overrides():
@@ -359,10 +363,6 @@ def test_the_last_of_several_overrides_counts(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        (
-            ["--config=configs/mnist.py", "--config.sweep.beta=(1,2)", "--config.hypers.beta=7"],
-            "hypers.beta is swept by sweep.beta, so that its own value has no use",
-        ),
         (
             ["--mode=evaluate", "--workdir=x", "--config.hypers.beta=7"],
             "'config.hypers.beta': fields are set beside --config=",
@@ -504,8 +504,8 @@ def test_gray_pictures_are_pictures_in_colour_to_a_run_of_them():
         (
             np.zeros((5, 4, 3)),
             "x.csv",
-            ["--config=configs/mnist.py", "--config.hypers.learning_rate=7"],
-            "holds a different run: hypers.learning_rate",
+            ["--config=configs/mnist.py", "--config.hypers.beta=7"],
+            "holds a different run: hypers.beta",
         ),
     ],
 )

@@ -343,7 +343,7 @@ def _prepare(
     if stored and "dataset" in stored["own"] and dataset is None:
         raise UserError(f"the dataset of {workdir} is one of your own: give it again, as dataset=")
     config = settings.check(config, catalogue, asked)
-    settings.warn_of_unused(config, catalogue)
+    settings.warn_of_unused(config, catalogue, asked)
     tensorboard.check(config)
     if dataset is None:
         dataset = record.load_dataset(config, workdir)

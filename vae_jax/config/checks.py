@@ -199,17 +199,17 @@ def _unused(given: dict, members: list[dict], catalogue: Catalogue) -> dict[str,
 def _check_owned(given: dict, members: list[dict], catalogue: Catalogue, asked: tuple) -> None:
     """Whether the fields that are swept or were asked for are those of the chosen parts."""
     lists = {field: f"sweep.{name}" for name, field in sweep.sweepable(catalogue.default()).items()}
-    for field in asked:
-        if given.get(lists.get(field, ""), ()):
-            raise UserError(f"{field} is swept by {lists[field]}, so that its own value has no use")
     for field, parts in _unused(given, members, catalogue).items():
         if field in asked or given.get(lists.get(field, ""), ()):
             raise UserError(f"{field} {_owners(given, parts)}")
 
 
-def warn_of_unused(config: ConfigDict, catalogue: Catalogue) -> None:
-    """Logs the fields of a checked config that are set without effect."""
+def warn_of_unused(config: ConfigDict, catalogue: Catalogue, asked: tuple[str, ...] = ()) -> None:
+    """Logs the fields of a checked config that are set without effect; `asked` as in `check`."""
     start, given = flatten(catalogue.default()), flatten(config)
+    for name, field in sweep.sweepable(catalogue.default()).items():
+        if field in asked and given[f"sweep.{name}"]:
+            logging.warning("%s has no effect: sweep.%s takes its place", field, name)
     for field, parts in _unused(given, sweep.members(config), catalogue).items():
         if given[field] != start[field]:
             logging.warning("%s has no effect: it %s", field, _owners(given, parts))
