@@ -29,6 +29,8 @@ import jax
 import numpy as np
 from drawing import show, table, write
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
 from sklearn.neighbors import NearestNeighbors
 
 import vae_jax
@@ -42,6 +44,7 @@ from vae_jax.types import Example
 from vae_jax.workdir import record
 
 STEPS, CLOSEST, FAR = 20, 0.01, 0.99
+OF_SAMPLES = ("precision", "coverage", "holes")
 COLOURS = {"AE": "#e8710a", "AE, fitted": "#f5b37a", "VAE": "#1f77b4", "pixels": "0.5"}
 TITLES = {
     "mse": "squared error",
@@ -146,8 +149,12 @@ def largest_step(path: np.ndarray) -> float:
 def drawn_x(run: Run, z: np.ndarray, seed: int) -> np.ndarray:
     """A draw of p(x|z) for each code  [n, D]."""
     keys = jax.random.split(jax.random.key(seed), len(z))
-    draw = jax.jit(jax.vmap(lambda z, key: run.model.decode(run.params, z, None, key)))
-    return np.asarray(draw(z, keys)).reshape(len(z), -1)
+    draw = jax.jit(
+        lambda params, z, keys: jax.vmap(lambda z, key: run.model.decode(params, z, None, key))(
+            z, keys
+        )
+    )
+    return np.asarray(draw(run.params, z, keys)).reshape(len(z), -1)
 
 
 def quality(setting: Setting, real: np.ndarray, x: np.ndarray):
@@ -223,14 +230,34 @@ def of_pixels(run: Run, setting: Setting) -> dict[str, float]:
 
 
 def draw(path: Path, runs: dict[str, list[Run]], setting: Setting, rows: dict, units) -> None:
-    figure = Figure(figsize=(13, 11), layout="constrained", dpi=110)
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=(3.6, 3.2, 4.4))
-    middle_unit = len(units) // 2
-    ae, vae = runs["ae"], runs["vae"]
-    _random_codes(top, ae[middle_unit], vae[middle_unit])
-    _interpolations(middle, ae[middle_unit], vae[middle_unit], setting)
-    _numbers(bottom, rows, units)
+    figure = Figure(figsize=(13, 13.4), layout="constrained", dpi=100)
+    parts = figure.subfigures(4, 1, height_ratios=(3.6, 2.6, 2.6, 4.4))
+    middle = len(units) // 2
+    _code_maps(parts[0], runs["ae"][0], runs["vae"][0], setting)
+    _random_codes(parts[1], runs["ae"][middle], runs["vae"][middle])
+    _interpolations(parts[2], runs["ae"][middle], runs["vae"][middle], setting)
+    _numbers(parts[3], rows, units)
     figure.savefig(path)
+
+
+def _code_maps(figure, ae: Run, vae: Run, setting: Setting) -> None:
+    """Where the codes of test examples lie in the first two units, by label."""
+    axes = figure.subplots(1, 3, width_ratios=(1, 1, 1))
+    test = examples(ae, setting, "test")
+    maps = {
+        "AE: codes": np.asarray(ae.encode(test.x).mean),
+        "VAE: means of q(z|x)": np.asarray(vae.encode(test.x).mean),
+        "VAE: draws of q(z|x)": occupied(vae, test.x, 6),
+    }
+    colour = "0.3" if test.label is None else test.label % 10
+    for axis, (name, codes) in zip(axes, maps.items(), strict=True):
+        axis.scatter(*codes[:, :2].T, c=colour, cmap="tab10", s=2, linewidths=0)
+        axis.add_patch(Circle((0, 0), 2, fill=False, lw=1, ls=":", color="0.2"))
+        axis.set(title=name, aspect="equal")
+        axis.title.set_fontsize(10)
+        axis.spines[["top", "right"]].set_visible(False)
+    title = f"Codes of test examples, {ae.latent_dim} units, by label; circle: 2 sd of N(0, I)"
+    figure.suptitle(title, fontsize=11)
 
 
 def _random_codes(figure, ae: Run, vae: Run) -> None:
@@ -267,7 +294,7 @@ def _numbers(figure, rows: dict, units) -> None:
     for axis, key in zip(axes, shown, strict=False):
         for name, colour in COLOURS.items():
             values = [rows.get((name, unit), rows.get((name, "-"), {})).get(key) for unit in units]
-            if None not in values and not (name == "AE, fitted" and key in ("mse", "step")):
+            if None not in values and (name != "AE, fitted" or key in OF_SAMPLES):
                 style = "--" if name == "pixels" else "o-"
                 axis.plot(range(len(units)), values, style, color=colour, ms=4, label=name)
         axis.set_title(TITLES[key], fontsize=10)
@@ -278,8 +305,8 @@ def _numbers(figure, rows: dict, units) -> None:
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
     figure.supxlabel("latent units", fontsize=10)
-    lines, names = axes[shown.index("holes")].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower right", ncols=4, frameon=False, fontsize=9)
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower right", ncols=4, frameon=False, fontsize=9)
 
 
 def main(argv: list[str] | None = None) -> None:

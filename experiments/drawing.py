@@ -1,5 +1,6 @@
 """What the scripts beside it share: images side by side, tables, the command that was run."""
 
+import os
 import shlex
 import sys
 import time
@@ -42,7 +43,7 @@ def write(path: Path, began: float, lines: list[str]) -> None:
       began: what `time.monotonic()` was when the script began.
     """
     minutes = (time.monotonic() - began) / 60
-    where = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    where = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
     head = [
         f"    {shlex.join(['python', *sys.argv])}",
         "",

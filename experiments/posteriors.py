@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from drawing import show, table, write
-from matplotlib import colormaps
+from matplotlib import colormaps, patheffects
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
@@ -31,6 +31,7 @@ from vae_jax.run import Codes, Run
 from vae_jax.workdir import record
 
 COLOURS = colormaps["tab10"].colors
+SIDES = np.array([-1, 1])
 GRID = 3.6  # of the plane that is drawn, in standard deviations of the prior
 
 
@@ -75,9 +76,9 @@ def by_digit(codes: Codes, first: int) -> list[list]:
     """Rows of the table: an image, all images of each digit, all images."""
     active = codes.mean.var(0) > ACTIVE
     one = spreads(codes, np.array([first]), active)
-    rows = [[f"one image of a {codes.label[first]}", *one]]
+    rows = [[f"one {codes.label[first]}", *one]]
     rows += [
-        [f"all of a {digit}", *spreads(codes, codes.label == digit, active)]
+        [f"every {digit}", *spreads(codes, codes.label == digit, active)]
         for digit in np.unique(codes.label)
     ]
     rows.append(["all", *spreads(codes, np.full(len(codes.label), True), active)])
@@ -131,14 +132,20 @@ def _ellipse(axis, mean, logvar, radius: float, **how) -> None:
 def _one(axis, codes: Codes, first: int, dataset) -> None:
     """q(z|x) of one image, and of others of its label."""
     label = codes.label[first]
-    _plane(axis, f"q(z|x) of one {label}, and of 40 others; 2 units")
+    _plane(axis, f"q(z|x), 2 sd, of one {label} and of others; 2 units")
     _prior(axis, color="0.6", ls=":")
-    for other in np.flatnonzero(codes.label == label)[1:41]:
-        _ellipse(axis, codes.mean[other], codes.logvar[other], 1, fill=False, color="0.45", lw=0.6)
-    for radius in (1, 2):
-        _ellipse(
-            axis, codes.mean[first], codes.logvar[first], radius, color="#d6006e", alpha=0.35, lw=0
-        )
+    zoom = axis.inset_axes((0.02, 0.02, 0.36, 0.36))
+    mean, reach = codes.mean[first], 8 * np.exp(0.5 * codes.logvar[first]).max()
+    zoom.set(xlim=mean[0] + reach * SIDES, ylim=mean[1] + reach * SIDES, xticks=[], yticks=[])
+    axis.indicate_inset_zoom(zoom, edgecolor="0.4")
+    chosen = np.flatnonzero(codes.label == label)
+    for where, others in ((axis, chosen[:41]), (zoom, chosen)):
+        for other in others:
+            q = codes.mean[other], codes.logvar[other]
+            _ellipse(where, *q, 2, fill=False, color="0.45", lw=0.7)
+        for radius in (1, 2):
+            q = codes.mean[first], codes.logvar[first]
+            _ellipse(where, *q, radius, color="#d6006e", alpha=0.4, lw=0)
     inset = axis.inset_axes((0.02, 0.74, 0.24, 0.24))
     show(inset, dataset.test.take(np.array([first])) / 255.0, 1)
     axis.text(2.2, -2.4, "prior", fontsize=8, color="0.5")
@@ -151,14 +158,17 @@ def _classes(axis, codes: Codes) -> None:
     for digit in np.unique(codes.label):
         chosen, colour = codes.mean[codes.label == digit], COLOURS[digit % 10]
         axis.scatter(*chosen.T, s=2, linewidths=0, color=colour, alpha=0.6)
+        middle = np.median(chosen, 0)
+        outline = [patheffects.withStroke(linewidth=3, foreground="w")]
         axis.text(
-            *np.median(chosen, 0),
+            *(middle + 0.25 * np.sign(middle - np.median(codes.mean, 0))),
             str(digit),
             fontsize=13,
             weight="bold",
+            color=colour,
+            path_effects=outline,
             ha="center",
             va="center",
-            bbox={"facecolor": "w", "edgecolor": colour, "pad": 1.5},
         )
 
 
@@ -257,7 +267,12 @@ def main(argv: list[str] | None = None) -> None:
     names = ["units", "I(x; z)", "KL(q(z) \\|\\| p(z))", "total correlation", "dimension-wise KL"]
     cells = [[run.latent_dim, *aggregate(run)] for run in (flat, wide)]
     lines += ["The aggregate posterior of all test images, nats:", ""]
-    write(output / "table.md", began, lines + table([*names, "accuracy of 10 neighbours"], cells))
+    write(
+        output / "table.md",
+        [flat.results],
+        began,
+        lines + table([*names, "accuracy of 10 neighbours"], cells),
+    )
 
 
 if __name__ == "__main__":

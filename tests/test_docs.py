@@ -31,6 +31,13 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
 
 
+SHORT = r"--mode=(encode|compare|report)|--help-config"
+
+
+def arguments_of(parameter):
+    return parameter.values[0].strip()
+
+
 def commands():
     """Every command of the package, in blocks and in the text, up to a shell's `&&`."""
     found = []
@@ -67,6 +74,17 @@ def test_every_script_that_a_command_runs_is_there():
     for page in PAGES:
         for script in re.findall(r"python3? ((?:experiments|configs|tests)/\S+\.py)", PAGES[page]):
             assert (ROOT / script).is_file(), (page, script)
+
+
+@pytest.mark.quick
+def test_every_flag_of_a_script_that_a_command_gives_is_there():
+    scripts = r"python3? ((?:experiments|tests)/\S+\.py)((?:[ \\\n]+[^\s`&]+)*)"
+    pages = PAGES | {path.name: path.read_text() for path in (ROOT / "experiments").glob("*.py")}
+    given = [found for text in pages.values() for found in re.findall(scripts, text)]
+    assert len(given) > 10
+    for script, arguments in given:
+        for flag in re.findall(r"(?<=\s)--(\w+)", arguments):
+            assert f'"--{flag}"' in (ROOT / script).read_text(), (script, flag)
 
 
 @pytest.mark.quick
@@ -108,6 +126,13 @@ def test_the_python_runs(tmp_path, monkeypatch, undrawn):
     assert scope["y"].shape == (64, 8, 8, 1) and scope["log_p"].shape == (64,)
     assert len(scope["codes"].mean) == 300
     assert [m["hypers"]["sparsity"] for m in scope["run"].results["members"]] == [0.0, 0.5]
+    # The commands that take less than a minute run on what the session has made.
+    short = [
+        arguments for arguments in map(arguments_of, commands()) if re.search(SHORT, arguments)
+    ]
+    assert len(short) >= 3
+    for arguments in short:
+        assert main.run(["main", *shlex.split(arguments)]) == 0, arguments
 
 
 @pytest.mark.quick
