@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from drawing import show, table, write
-from matplotlib import colormaps, patheffects
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
@@ -157,19 +157,10 @@ def _classes(axis, codes: Codes) -> None:
     _prior(axis, color="0.6", ls=":")
     for digit in np.unique(codes.label):
         chosen, colour = codes.mean[codes.label == digit], COLOURS[digit % 10]
-        axis.scatter(*chosen.T, s=2, linewidths=0, color=colour, alpha=0.6)
-        middle = np.median(chosen, 0)
-        outline = [patheffects.withStroke(linewidth=3, foreground="w")]
-        axis.text(
-            *(middle + 0.25 * np.sign(middle - np.median(codes.mean, 0))),
-            str(digit),
-            fontsize=13,
-            weight="bold",
-            color=colour,
-            path_effects=outline,
-            ha="center",
-            va="center",
-        )
+        axis.scatter(*chosen.T, s=2, linewidths=0, color=colour, alpha=0.6, label=str(digit))
+    axis.legend(
+        markerscale=7, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False
+    )
 
 
 def _density(axis, codes: Codes, points: int = 90) -> None:
@@ -269,7 +260,6 @@ def main(argv: list[str] | None = None) -> None:
     lines += ["The aggregate posterior of all test images, nats:", ""]
     write(
         output / "table.md",
-        [flat.results],
         began,
         lines + table([*names, "accuracy of 10 neighbours"], cells),
     )
