@@ -401,7 +401,7 @@ addEventListener("load", () => setTimeout(() => {
 </script></body>"""
 
 
-def browse(tmp_path, text, width=1000):
+def browse(tmp_path, text, width=1000, probe=PROBE):
     """(what the page says of itself, the browser's console, a screenshot [H, W, 3]) of a page,
     without a network."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -411,7 +411,7 @@ def browse(tmp_path, text, width=1000):
             "chromium)"
         )
     file, shot, net = tmp_path / "probe.html", tmp_path / "shot.png", tmp_path / "net.json"
-    file.write_text(text.replace("</body>", PROBE))
+    file.write_text(text.replace("</body>", probe or "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     options += [
         "--disable-background-networking",

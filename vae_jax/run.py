@@ -68,6 +68,7 @@ class Run:
         self.config: Any = program.config  # of the single run that this member equals
         self.catalogue = program.catalogue
         self.model = program.model
+        self.likelihood = program.likelihood  # in the data's own units; None: the model has its own
         self.view = program.view
         self.member = member
         self.params = population.narrow(params, like)

@@ -64,11 +64,22 @@ class Likelihood(NamedTuple):
     # is (value - batch statistic), and `theta` holds them as theta["statistics"].
     statistics: Callable[[], Params] = dict
     bounded: bool = False  # whether a density has a largest value, whatever its parameters
+    # `mean` of one value as a function in JavaScript of its out [channels], for the report's latent
+    # explorer: "out => out[0]". "": there is none, and no explorer.
+    javascript: str = ""
+    units: Any = None  # (shift, scale), each [D]: `mean` is scale times that function, plus shift
 
     @property
     def mass(self) -> bool:
         """Whether log_prob is the log of a probability, not of a density."""
         return self.support in ("binary", "levels")
+
+
+class Perceptron(NamedTuple):
+    """Fully connected layers, h = activation(W h + b), the last one without an activation."""
+
+    layers: Callable[[Params], list[tuple[Array, Array]]]  # params -> W [outputs, inputs], b
+    activation: str  # a name of networks.layers.ACTIVATIONS
 
 
 class Network(NamedTuple):
@@ -77,6 +88,7 @@ class Network(NamedTuple):
     init: Callable[[Array, Any], Params]  # (rng, latent_dim) -> params
     apply: Callable[..., Any]  # an encoder: (params, x) -> (mean [Z], logvar [Z]);
     # a decoder: (params, z) -> out [D, channels]
+    perceptron: Perceptron | None = None  # what `apply` computes, if that is such layers alone
 
 
 class Architecture(NamedTuple):
@@ -112,6 +124,8 @@ class Generator(NamedTuple):
     mean: Any
     sample: Callable[[Params, Latent, Array, Any], Array]  # (params, z, rng, condition) -> x
     statistics: Callable[[], Params] = dict  # () -> params["statistics"], see Likelihood
+    # If `mean` is the likelihood's, of such layers of z alone; a function of the model's params
+    perceptron: Perceptron | None = None
 
 
 class Encode(Protocol):
@@ -177,6 +191,7 @@ class Model(NamedTuple):
     fit_prior: Any = None
     log_prior: Any = None  # (params, z, hypers) -> log p(z)  [], or None
     standard_normal: bool = False  # whether z is one layer with the prior N(0, I)
+    perceptron: Perceptron | None = None  # of `decode`, see Generator
 
 
 class Objective(NamedTuple):

@@ -53,6 +53,7 @@ def bernoulli() -> Likelihood:
         log_prob=log_prob,
         mean=mean,
         sample=sample,
+        javascript="out => 1 / (1 + Math.exp(-out[0]))",
     )
 
 

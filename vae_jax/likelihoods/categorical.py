@@ -39,6 +39,7 @@ def categorical() -> Likelihood:
         log_prob=log_prob,
         mean=mean,
         sample=sample,
+        javascript=_JAVASCRIPT,
     )
 
 
@@ -46,6 +47,18 @@ def _levels(dtype: jnp.dtype) -> jax.Array:
     """k/255 for k = 0, ..., 255  [256]."""
     return jnp.arange(LEVELS, dtype=dtype) / (LEVELS - 1)
 
+
+# `mean`
+_JAVASCRIPT = """out => {
+  const largest = Math.max(...out);
+  let sum = 0, total = 0;
+  out.forEach((logit, level) => {
+    const weight = Math.exp(logit - largest);
+    total += weight;
+    sum += weight * level;
+  });
+  return sum / total / (out.length - 1);
+}"""
 
 PART = Part(
     "likelihood", "categorical", lambda _section: categorical(), "of 256 levels, any distribution"

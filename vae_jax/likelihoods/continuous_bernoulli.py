@@ -54,6 +54,7 @@ def continuous_bernoulli() -> Likelihood:
         log_prob=log_prob,
         mean=mean,
         sample=sample,
+        javascript=_JAVASCRIPT,
     )
 
 
@@ -84,6 +85,13 @@ def expectation(logits: jax.Array) -> jax.Array:
         return -jnp.sum(log_density(logits, jnp.zeros_like(logits)))
 
     return jax.grad(log_normalizer)(logits)
+
+
+# `expectation`, of which 0.5 + l/12 - l^3/720 is the series at 0.
+_JAVASCRIPT = """out => {
+  const l = out[0];
+  return Math.abs(l) < 0.1 ? 0.5 + l / 12 - l ** 3 / 720 : -1 / Math.expm1(-l) - 1 / l;
+}"""
 
 
 def quantile(logits: jax.Array, u: jax.Array) -> jax.Array:

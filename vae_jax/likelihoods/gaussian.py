@@ -42,6 +42,7 @@ def gaussian(sigma: float, learn_sigma: bool) -> Likelihood:
         mean=_mean,
         sample=sample,
         bounded=not learn_sigma,
+        javascript=_JAVASCRIPT,
     )
 
 
@@ -78,6 +79,7 @@ def gaussian_per_pixel(sigma: float, min_sigma: float) -> Likelihood:
         log_prob=log_prob,
         mean=_mean,
         sample=sample,
+        javascript=_JAVASCRIPT,
     )
 
 
@@ -123,6 +125,7 @@ def gaussian_optimal_sigma(sigma: float, min_sigma: float) -> Likelihood:
         mean=_mean,
         sample=sample,
         statistics=statistics,
+        javascript=_JAVASCRIPT,
     )
 
 
@@ -133,6 +136,9 @@ def log_density(mean: jax.Array, log_sigma: jax.Array | float, x: jax.Array) -> 
 
 def _mean(_theta: Params, out: jax.Array) -> jax.Array:
     return out[:, 0]
+
+
+_JAVASCRIPT = "out => out[0]"  # `_mean`
 
 
 def _sample(rng: jax.Array, mean: jax.Array, log_sigma: jax.Array | float) -> jax.Array:

@@ -38,6 +38,7 @@ def laplace(sigma: float) -> Likelihood:
         mean=mean,
         sample=sample,
         bounded=True,
+        javascript="out => out[0]",
     )
 
 

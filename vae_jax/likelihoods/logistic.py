@@ -21,6 +21,28 @@ LEVELS = 256
 _LOW = -7.6
 _START_SCALE = 0.1  # of the first p(x|z), in units of x: 25 levels
 
+# The mean of a logistic, and of a mixture, in JavaScript; see `_in_levels` and `_mass_above`.
+_MEAN_OF_ONE = f"""
+  const meanOf = (mean, logScale) => {{
+    const above = logScale - {_LOW};
+    const log = {_LOW} + Math.max(above, 0) + Math.log1p(Math.exp(-Math.abs(above)));
+    const perScale = Math.exp(-log) / {LEVELS - 1};
+    let sum = 0;
+    for (let k = 0; k < {LEVELS - 1}; k++) {{
+      sum += 1 / (1 + Math.exp((k + 0.5 - mean * {LEVELS - 1}) * perScale));
+    }}
+    return sum / {LEVELS - 1};
+  }};"""
+_MEAN_OF_SEVERAL = """
+  const num = out.length / 3, largest = Math.max(...out.subarray(0, num));
+  let sum = 0, total = 0;
+  for (let i = 0; i < num; i++) {
+    const weight = Math.exp(out[i] - largest);
+    total += weight;
+    sum += weight * meanOf(out[num + i], out[2 * num + i]);
+  }
+  return sum / total;"""
+
 
 def discretized_logistic() -> Likelihood:
     """A logistic for each value; out [D, 2] is its mean and its log scale, in units of x."""
@@ -44,6 +66,7 @@ def discretized_logistic() -> Likelihood:
         log_prob=log_prob,
         mean=mean,
         sample=sample,
+        javascript=f"out => {{ {_MEAN_OF_ONE} return meanOf(out[0], out[1]); }}",
     )
 
 
@@ -95,6 +118,7 @@ def discretized_logistic_mixture(mixtures: int) -> Likelihood:
         log_prob=log_prob,
         mean=mean,
         sample=sample,
+        javascript=f"out => {{ {_MEAN_OF_ONE} {_MEAN_OF_SEVERAL} }}",
     )
 
 

@@ -81,6 +81,7 @@ def autoencoder(
         decode=decode,
         sample_prior=sample_code if fits_prior else None,
         fit_prior=fit_prior if fits_prior else None,
+        perceptron=p_x.perceptron,
     )
 
 

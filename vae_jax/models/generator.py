@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vae_jax.types import Example, Generator, Likelihood, Network, Params
+from vae_jax.types import Example, Generator, Likelihood, Network, Params, Perceptron
 
 
 def generator(
@@ -34,4 +34,10 @@ def generator(
         out = decoder.apply(params["decoder"]["network"], z)
         return likelihood.sample(parameters(params), rng, out).reshape(example_shape)
 
-    return Generator(init, log_prob, mean, sample, likelihood.statistics)
+    perceptron = decoder.perceptron
+    if perceptron is not None:
+        layers = perceptron.layers
+        perceptron = Perceptron(
+            lambda params: layers(params["decoder"]["network"]), perceptron.activation
+        )
+    return Generator(init, log_prob, mean, sample, likelihood.statistics, perceptron)

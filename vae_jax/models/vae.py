@@ -114,6 +114,7 @@ def vae(
         sample_prior=sample_prior,
         log_prior=log_prior,
         standard_normal=prior.standard_normal,
+        perceptron=p_x.perceptron,
     )
 
 

@@ -21,6 +21,15 @@ ACTIVATIONS = {
     "silu": nn.silu,
     "softplus": nn.softplus,
 }
+# The same functions of x in JavaScript, for the report's latent explorer.
+JAVASCRIPT = {
+    "tanh": "Math.tanh(x)",
+    "relu": "Math.max(x, 0)",
+    "leaky_relu": "x < 0 ? 0.01 * x : x",
+    "gelu": "x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))) / 2",
+    "silu": "x / (1 + Math.exp(-x))",
+    "softplus": "Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)))",
+}
 ACTIVATION = Field("relu", "activation function of every hidden layer", choices=tuple(ACTIVATIONS))
 
 

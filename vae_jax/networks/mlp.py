@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.networks.layers import ACTIVATION, ACTIVATIONS, Dense, per_latent_unit, pure
-from vae_jax.types import Architecture, Field, Network, Part
+from vae_jax.types import Architecture, Field, Network, Params, Part, Perceptron
 
 
 class Encoder(nn.Module):
@@ -66,9 +66,16 @@ def make(
     encoder = pure(Encoder, x, dtype, hidden=hidden, width=width, **fields)
 
     def decoder(start: jax.Array) -> Network:
-        return pure(Decoder, jnp.zeros(width), dtype, hidden=hidden[::-1], start=start, **fields)
+        made = pure(Decoder, jnp.zeros(width), dtype, hidden=hidden[::-1], start=start, **fields)
+        return made._replace(perceptron=Perceptron(_layers, section.activation))
 
     return Architecture(encoder, decoder)
+
+
+def _layers(params: Params) -> list[tuple[jax.Array, jax.Array]]:
+    """(W [outputs, inputs], b) of each layer of a decoder."""
+    layers = [params[f"Dense_{i}"] for i in range(len(params))]
+    return [(layer["kernel"], layer["bias"]) for layer in layers]
 
 
 PART = Part(

@@ -47,7 +47,7 @@ def draw_pictures(
     beta = next((row["beta"] for row in reversed(rows) if row["split"] == "train"), None)
     if has_rate and beta is not None:
         about += f", beta {beta:.3g}"
-    positions = _positions(dataset)
+    positions = positions_of(dataset)
     shown = _examples(run, dataset, positions)
     style = _style(run, dataset, shown)
     settings: Any = run.config.eval
@@ -78,16 +78,16 @@ def draw_pictures(
 
 def style_of(run: Run, dataset: Dataset) -> Style:
     """How examples of the run's data are drawn."""
-    return _style(run, dataset, _examples(run, dataset, _positions(dataset)))
+    return _style(run, dataset, _examples(run, dataset, positions_of(dataset)))
 
 
 def _style(run: Run, dataset: Dataset, shown: Example) -> Style:
     return Style(KINDS[dataset.kind], run.example_shape, look_at(np.asarray(shown.x)))
 
 
-def _positions(dataset: Dataset) -> np.ndarray:
+def positions_of(dataset: Dataset, num: int = NUM_SHOWN) -> np.ndarray:
     """Which test examples are drawn: spread over the split, which may be sorted by label."""
-    spread = np.unique(np.linspace(0, dataset.test.num - 1, NUM_SHOWN).astype(int))
+    spread = np.unique(np.linspace(0, dataset.test.num - 1, num).astype(int))
     mixed = np.argsort(np.arange(len(spread)) * GOLDEN % 1, kind="stable")
     return spread[mixed]  # so that neighbours differ
 

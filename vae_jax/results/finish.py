@@ -22,7 +22,7 @@ from vae_jax.parallel import devices, population, processes
 from vae_jax.parallel.processes import say
 from vae_jax.plots import base, heat_maps, rate_distortion, strips
 from vae_jax.plots.member import draw_pictures, style_of
-from vae_jax.results import page, sweep_table
+from vae_jax.results import explorer, page, sweep_table
 from vae_jax.run import Run
 from vae_jax.training import tensorboard
 from vae_jax.training.evaluation import Evaluation, Evaluator, summarize
@@ -34,6 +34,7 @@ from vae_jax.workdir import files, ranking, record, rows
 NUM_IN_STRIP = 16  # samples in a row of strips.png
 # What is made after training, of which results.json keeps digests.
 MADE = ("*.png", "members/*/*.png", "sweep.csv", "report.html", "examples.npz", "fitted_prior.npz")
+MADE += (explorer.FILE, f"members/*/{explorer.FILE}")
 FIRST_STEPS = 10  # a loss that is not finite before is the data's fault, where values are
 LARGE = 10.0  # to the encoder, which expects about 1
 
@@ -223,7 +224,7 @@ class Outcome:
         """Removes older pictures, of other numbers, where there are no new ones."""
         for folder in (self.workdir, *self.workdir.glob("members/*")):
             for name in names:
-                if name.endswith(".png"):
+                if name.endswith(".png") or name == explorer.FILE:
                     (folder / name).unlink(missing_ok=True)
 
     def _is_done(self) -> bool:
@@ -270,6 +271,8 @@ class Outcome:
             folder = self.workdir / "members" / str(best)
             folder.mkdir(parents=True, exist_ok=True)
         draw_pictures(run, self.dataset, folder, about, self.entries[best], attempt)
+        with attempt(explorer.FILE):
+            explorer.write(run, self.dataset, folder, self.entries[best])
         title = f"{about}, epoch {self.entries[best]['epoch']:.4g}"
         title += f", beta {self.entries[best]['hypers']['beta']:g}" if len(members) == 1 else ""
         estimators = self.programs[0].catalogue.parts["estimator"]

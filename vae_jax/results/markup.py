@@ -107,11 +107,12 @@ def render(node) -> str:
     return f"<{start}>{''.join(map(render, inside))}</{name}>"
 
 
-def document(title: str, *body, script: str = "") -> str:
+def document(title: str, *body, style: str = "", script: str = "") -> str:
     """The HTML of a whole page with its style.
 
     Args:
       body: elements.
+      style: CSS beyond that of every page.
       script: JavaScript; not escaped.
     """
     head = [
@@ -125,7 +126,7 @@ def document(title: str, *body, script: str = "") -> str:
         '<html lang="en">',
         "<head>",
         *map(render, head),
-        f"<style>{CSS}</style>",
+        f"<style>{CSS}{style}</style>",
         "</head>",
         "<body>",
         *map(render, body),

@@ -1,7 +1,7 @@
 """report.html: one self-contained page on a run.
 
-It is made only of files in the workdir (config.json, results.json and the pictures), so it can be
-made again from a copy of them.
+It is made only of files in the workdir (config.json, results.json, the pictures and explorer.npz),
+so it can be made again from a copy of them.
 """
 
 import base64
@@ -13,7 +13,7 @@ from vae_jax import config as settings
 from vae_jax.config import Catalogue
 from vae_jax.errors import UserError
 from vae_jax.estimators import words
-from vae_jax.results import captions, sweep_table
+from vae_jax.results import captions, explorer, sweep_table
 from vae_jax.results.markup import SORT, document, tag
 from vae_jax.workdir import files, ranking, record
 
@@ -102,12 +102,15 @@ def write(workdir: Path, catalogue: Catalogue, results: dict | None = None) -> P
     body += _numbers(best, results["eval"], heading=not is_sweep)
     body += _estimates(results.get("evaluation", []), members, estimators)
     of_model = captions.AUTOENCODER if best["test"]["rate"] is None else captions.MEMBER
-    body += _figures(folder, of_model | words.captions(estimators, of_members=False))
+    moved, script = _explorer(folder, stored, best, catalogue)
+    figures = _figures(folder, of_model | words.captions(estimators, of_members=False))
+    body += [*moved, *([tag("h2", "Pictures")] if script and figures else ()), *figures]
     body += _reproduce(stored, results, catalogue)
     path = workdir / "report.html"
     title = f"{kind} on {record.dataset_name(results['dataset'])}"
-    script = SORT if is_sweep else ""
-    files.write_text(path, document(title, tag("main", *body), script=script))
+    style = explorer.CSS if script else ""
+    script = (SORT if is_sweep else "") + script
+    files.write_text(path, document(title, tag("main", *body), style=style, script=script))
     return path
 
 
@@ -330,6 +333,16 @@ def _diverged(members: list[dict]) -> list[tuple]:
 
 
 # --- the pictures
+
+
+def _explorer(
+    folder: Path, stored: dict, member: dict, catalogue: Catalogue
+) -> tuple[list[tuple], str]:
+    """(the elements of the latent explorer of a member, their script); [] and "" without one."""
+    if not (folder / explorer.FILE).exists():
+        return [], ""
+    config = record.read_config(stored, catalogue)
+    return explorer.elements(folder, settings.single(config, catalogue, member["swept"]), catalogue)
 
 
 def _figures(folder: Path, captions_of: dict[str, str]) -> list[tuple]:

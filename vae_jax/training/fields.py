@@ -41,6 +41,7 @@ EVAL = {
     "all_members": Field(False, "estimates for every member of a sweep, not only the best"),
     "bounds_examples": Field(200, "test examples, chosen by seed, for expensive bounds", above=0),
     "label": Field("", "the labels that metrics and pictures use; empty: the first"),
+    "explorer": Field(True, "whether report.html lets one move through the codes of an mlp"),
     "tensorboard": Field(False, "whether event files for TensorBoard are written, too"),
 }
 CHECKPOINT = {

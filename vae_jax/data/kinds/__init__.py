@@ -79,4 +79,5 @@ def scaled(likelihood: Likelihood, scaling: Scaling | None) -> Likelihood:
         log_prob=log_prob,
         mean=lambda theta, out: likelihood.mean(theta, out) * scale + shift,
         sample=lambda theta, rng, out: likelihood.sample(theta, rng, out) * scale + shift,
+        units=(shift, scale),
     )
