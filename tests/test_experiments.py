@@ -1,0 +1,233 @@
+"""The scripts of experiments/ run at reduced size, and what they compute is right."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vae_jax
+from vae_jax.distributions import Gaussian
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+# What a script is given to run in seconds; {run}: a trained run of the 8x8 digits.
+DATA = ["--data=digits", "--epochs=0.3"]
+SMALL = {
+    "ae_vs_vae.py": [
+        *["--config={configs}/digits.py", "--epochs=0.3", "--num=100", "--units", "2", "3", "4"],
+        "--workdir={folder}/runs",
+    ],
+    "two_terms.py": [
+        *[*DATA, "--betas", "0", "1", "--units=3", "--samples=2", "--examples=3"],
+        *["--distributions=3", "--workdir={folder}/run"],
+    ],
+    "posteriors.py": [*DATA, "--workdir={run}", "--workdir_2d={folder}/run"],
+    "reparameterization.py": [
+        *[*DATA, "--num_valid=100", "--every_epochs=0.1", "--hidden=10", "--latent_dim=3"],
+        *["--gradients=20", "--batch=5", "--learning_rates", "0.001", "0.01"],
+        "--workdir={folder}/runs",
+    ],
+    "strangeness.py": [
+        *["--workdir={run}", "--background={folder}/background", "--epochs=0.3", "--num=20"],
+        "--samples=2",
+    ],
+    "similarity.py": [
+        *["--workdir={run}", "--num=20", "--samples=2", "--originals=10", "--draws=10"],
+        "--alike=30",
+    ],
+}
+
+
+def script(name):
+    """A script as a module."""
+    return importlib.import_module(name.removesuffix(".py"))
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch):
+    """As `python experiments/<script>` has them."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """A run of the 8x8 digits, hardly trained."""
+    config = vae_jax.default()
+    config.data.name, config.data.num_valid = "digits", 100
+    config.network.hidden, config.hypers.latent_dim = (16,), 3
+    config.train.num_epochs, config.eval.nll_samples = 0.5, 2
+    folder = tmp_path_factory.mktemp("experiments") / "run"
+    vae_jax.train(config, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_script_runs_at_reduced_size(name, digits_run, tmp_path, capsys, undrawn):
+    places = {"run": digits_run, "folder": tmp_path, "configs": EXPERIMENTS.parent / "configs"}
+    output = tmp_path / "output"
+    arguments = [argument.format(**places) for argument in SMALL[name]]
+    script(name).main([*arguments, f"--output={output}"])
+    assert f"wrote {output / 'table.md'}" in capsys.readouterr().out
+    for file in ("figure.png", "table.md"):
+        assert (output / file).stat().st_size > 500
+        committed = EXPERIMENTS / name.removesuffix(".py") / file
+        assert 500 < committed.stat().st_size < 600_000
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [
+        ("reparameterization.py", ["--data=nothing"], "there is no dataset 'nothing'"),
+        ("reparameterization.py", ["--gradients=1"], "--gradients is too small: 1"),
+        ("strangeness.py", ["--workdir={folder}/none"], "holds no run"),
+        ("similarity.py", ["--workdir={folder}/none"], "holds no run"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_line(name, arguments, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [argument.format(folder=tmp_path) for argument in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        script(name).main([*arguments, f"--output={tmp_path / 'output'}"])
+    said = str(stopped.value) + capsys.readouterr().err
+    assert line in said and "Traceback" not in said
+    assert not (tmp_path / "output").exists()
+
+
+# reparameterization.py
+
+
+@pytest.mark.parametrize("gradient", ["pathwise", "score_loo", "score"])
+def test_every_estimator_has_the_exact_gradient_of_a_quadratic(gradient):
+    module, num = script("reparameterization.py"), 20_000
+    case = module.Quadratic(3)
+    directions = jnp.eye(6)
+    found = case.found(gradient, num, directions=directions)
+    error = found.along.std(0, ddof=1) / np.sqrt(num)
+    np.testing.assert_array_less(np.abs(found.mean - case.exact()), 4 * error)
+    np.testing.assert_allclose(found.along.mean(0), found.mean, atol=1e-4)
+    np.testing.assert_allclose(found.along.var(0, ddof=1).sum(), found.variance, rtol=1e-3)
+
+
+def test_the_variances_of_the_estimators_are_the_known_ones():
+    module, num, samples = script("reparameterization.py"), 20_000, 2
+    case, variance = module.Quadratic(1), 0.25
+    # f(z) = (z - 1)^2 / 2 + log(2 pi) / 2 at z = eps / 2; of the mean z - 1, of the logarithm of
+    # the variance (z - 1) eps / 4.
+    path = variance + (variance**2 / 2 + variance * 1 / 4)
+    found = case.found("pathwise", num, samples).variance
+    np.testing.assert_allclose(found, path / samples, rtol=0.05)
+    # f(z) times the score (eps / sigma, (eps^2 - 1) / 2), by quadrature.
+    eps, weight = np.polynomial.hermite_e.hermegauss(40)
+    weight = weight / weight.sum()
+    f = (eps / 2 - 1) ** 2 / 2 + np.log(2 * np.pi) / 2
+    score = np.stack([(eps**2 - 1) / 2, eps / 0.5])
+    single = (weight * (f * score) ** 2).sum(1) - (weight * f * score).sum(1) ** 2
+    found = case.found("score", num, samples).variance
+    np.testing.assert_allclose(found, single.sum() / samples, rtol=0.05)
+
+
+def test_the_score_function_leaves_the_decoder_its_gradient():
+    module = script("reparameterization.py")
+    case = module.Quadratic(2)
+    params = case.params | {"decoder": case.params["decoder"] | {"network": jnp.float32(0.3)}}
+
+    def draws(params, path_weight=None, score=None):
+        z = jnp.array([[0.2, -0.4]])  # B = 1, K = 2
+        distortion = (z - params["decoder"]["network"]) ** 2
+        return vae_jax.types.Draw(distortion, jnp.zeros((1, 2, 1)), -distortion, z, None)
+
+    def loss(params, gradient):
+        objective = module.make_objective(gradient, 2)
+        return objective.loss(params, draws, case.x, None, {"beta": 1.0})[0]
+
+    for gradient in module.GRADIENTS:
+        value, slope = jax.value_and_grad(loss)(params, gradient)
+        np.testing.assert_allclose(value, (0.1**2 + 0.7**2) / 2, rtol=1e-5)
+        np.testing.assert_allclose(slope["decoder"]["network"], 0.1 + 0.7, rtol=1e-5)
+
+
+def test_a_sample_has_a_derivative_only_with_epsilon_fixed():
+    module = script("reparameterization.py")
+    errors = module.quotients(500)
+    anew = errors["drawn anew, in the mean"]
+    np.testing.assert_allclose(anew * module.STEPS, anew[0], rtol=1e-6)  # like 1 / h
+    assert errors["epsilon fixed, in the mean"].max() < 1e-7  # linear: all of it is rounding
+    curved = errors["epsilon fixed, in log sigma²"]
+    np.testing.assert_allclose(curved[1:5] / curved[2:6], 10, rtol=0.05)  # like h
+    assert not jax.config.jax_enable_x64
+
+
+def test_the_first_epoch_is_when_a_curve_gets_there():
+    module = script("reparameterization.py")
+    curve = module.Curve(0.1, 0, np.array([1.0, 2.0, 3.0]), np.array([-9.0, -5.0, -6.0]), -6.0)
+    assert module.first_epoch(curve, -5.5) == 2 and module.first_epoch(curve, -1) == np.inf
+    assert curve.reached == -6
+
+
+# strangeness.py and similarity.py
+
+
+def test_a_code_length_is_that_of_the_estimator():
+    module = script("strangeness.py")
+    blank = np.zeros((1, 28, 28, 1), np.uint8)
+    before = np.arange(784)
+    expected = -np.log((before + 0.5) / (before + 1)).sum()
+    np.testing.assert_allclose(module.context_length(blank), expected)
+    noise = module.binarized(np.full((20, 28, 28, 1), 128, np.uint8), 0)
+    lengths = module.context_length(noise)
+    assert (lengths > 784 * np.log(2)).all()  # nothing shortens fair coins, on average
+    assert lengths.mean() < 784 * np.log(2) + 64 * 4  # and 64 contexts are not dear to learn
+    assert module.file_length(blank) < module.file_length(noise).min()
+
+
+def test_a_code_length_is_that_of_a_code():
+    """Over all images of a size the probabilities exp(-L) sum to 1."""
+    module = script("strangeness.py")
+    bits = (np.arange(2**9)[:, None] >> np.arange(9)) & 1
+    images = (255 * bits).reshape(-1, 3, 3, 1).astype(np.uint8)
+    np.testing.assert_allclose(np.exp(-module.context_length(images)).sum(), 1)
+
+
+def test_binarized_pixels_have_the_probability_of_their_grey_value():
+    module = script("strangeness.py")
+    grey = np.array([0, 51, 255]).repeat(20_000)
+    share = (module.binarized(grey, 0).reshape(3, -1) == 255).mean(1)
+    np.testing.assert_allclose(share, [0, 0.2, 1], atol=0.01)
+    assert share[0] == 0 and share[2] == 1
+
+
+def test_neighbours_vote_and_nobody_for_himself():
+    module = script("similarity.py")
+    label, place = np.array([0, 0, 1, 1, 1]), np.array([[0.0], [1.0], [10.0], [11.0], [1.2]])
+    likeness = -module.distance(place)
+    assert module.accuracy(likeness, label, 1) == 3 / 5  # place 1.2 and place 1 are neighbours
+    far = likeness.copy()
+    np.fill_diagonal(far, -1e9)
+    assert module.accuracy(far, label, 1) == 3 / 5
+    # Columns are asked, rows are neighbours.
+    uneven = np.array([[0, 9, 9], [1, 0, 0], [2, 1, 0]], float)
+    assert module.accuracy(uneven, np.array([0, 0, 2]), 1) == 1 / 3
+
+
+def test_a_divergence_is_that_of_gaussians():
+    module = script("similarity.py")
+    mean, logvar = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    found = module.divergence(Gaussian(mean, logvar))
+    for a in range(4):
+        for b in range(4):
+            ratio = jnp.exp(logvar[b] - logvar[a])
+            square = (mean[a] - mean[b]) ** 2 / jnp.exp(logvar[a])
+            expected = 0.5 * jnp.sum(ratio + square - 1 - jnp.log(ratio))
+            np.testing.assert_allclose(found[a, b], expected, atol=1e-4)
+
+
+def test_scores_are_larger_for_what_is_stranger():
+    module, zeros = script("strangeness.py"), np.zeros(2)
+    x = np.zeros((2, 4, 4, 1), np.uint8)
+    digits = module.Found(x, np.array([-90.0, -80.0]), zeros, zeros, zeros, zeros, zeros)
+    strange = digits._replace(log_p=np.array([-300.0, -20.0]), elbo=np.array([-310.0, -25.0]))
+    found = module.areas(digits, {"strange": strange}, -85.0)["strange"]
+    assert found["log p"] == 0.5 and found["typicality"] == 1.0
