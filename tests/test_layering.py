@@ -20,6 +20,8 @@ SLOW = {
     "tqdm",
     "tensorboard",
     "pandas",
+    "IPython",
+    "ipywidgets",
 }
 CONFINED = {
     "flax": ["networks"],

@@ -17,9 +17,9 @@ from vae_jax import config as settings
 from vae_jax import default, main
 from vae_jax.errors import UserError
 from vae_jax.parts import catalogue
-from vae_jax.results import captions, markup, page
+from vae_jax.results import captions, page
 from vae_jax.types import Part
-from vae_jax.workdir import files
+from vae_jax.workdir import files, markup
 
 pytestmark = pytest.mark.quick
 

@@ -16,7 +16,20 @@ _is_command = sys.orig_argv[1:3] == ["-m", "vae_jax.main"]
 if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from vae_jax.api import Run, encode, evaluate, load, report, train  # noqa: E402
+from vae_jax.api import Run, encode, evaluate, load, report, table, train  # noqa: E402
 from vae_jax.parts import default  # noqa: E402
+from vae_jax.plots.live import Live  # noqa: E402
+from vae_jax.plots.sliders import explore  # noqa: E402
 
-__all__ = ["Run", "default", "encode", "evaluate", "load", "report", "train"]
+__all__ = [
+    "Live",
+    "Run",
+    "default",
+    "encode",
+    "evaluate",
+    "explore",
+    "load",
+    "report",
+    "table",
+    "train",
+]

@@ -1,4 +1,4 @@
-"""The project from Python: `train`, `evaluate`, `load`, `encode` and `report`."""
+"""The project from Python: `train`, `evaluate`, `load`, `encode`, `report` and `table`."""
 
 import io
 import tempfile
@@ -21,6 +21,7 @@ from vae_jax.parallel import devices, population, processes
 from vae_jax.parts import catalogue as catalogue_of
 from vae_jax.results import page
 from vae_jax.results.finish import Outcome, has_ended, print_summary
+from vae_jax.results.frame import frame
 from vae_jax.run import Run, Scores, named
 from vae_jax.training import tensorboard
 from vae_jax.training.evaluation import Evaluator
@@ -308,6 +309,28 @@ def folder_of(workdir: str | Path) -> Path:
     except UnicodeEncodeError as error:
         raise UserError(f"workdir {str(path)!a} is not UTF-8: choose another name") from error
     return path
+
+
+def table(run: Run | str | Path, split: str = "test"):
+    """The numbers of a run, or of all members of a sweep, a row each.
+
+    A pandas DataFrame, with what is swept and the metrics of the split as columns; where pandas is
+    not installed a list of dicts.
+
+    Args:
+      run: or the workdir.
+      split: "test" or "valid".
+
+    Raises:
+      UserError: there are no results yet, or no such split.
+    """
+    if split not in ("valid", "test"):
+        raise UserError(f'split is {split!r}, but results are of "valid" and "test"')
+    workdir = run.workdir if isinstance(run, Run) else folder_of(run)
+    results = run.results if isinstance(run, Run) else files.read_json(workdir / "results.json")
+    if not results:
+        raise UserError(f"{workdir} has no results yet: train, or evaluate")
+    return frame(results["members"], split)
 
 
 def _facts_of_record(dataset: dict) -> Facts:

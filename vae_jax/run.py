@@ -11,6 +11,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax import config as settings
 from vae_jax import rng as streams
 from vae_jax.config import sweep
 from vae_jax.data import Dataset, Split
@@ -23,7 +24,7 @@ from vae_jax.parallel import devices, population
 from vae_jax.training import inputs
 from vae_jax.training.program import Program, make_program
 from vae_jax.types import Example, Hypers, Latent, Model, Params
-from vae_jax.workdir import files, record
+from vae_jax.workdir import card, files, ranking, record
 
 
 class Codes(NamedTuple):
@@ -42,6 +43,13 @@ class Scores(NamedTuple):
     logvar: Latent | None  # likewise
     elbo: Any  # [n]
     log_p: Any  # the importance-weighted bound on log p(x)  [n]
+
+
+class Results(dict):
+    """results.json, a dict that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        return card.of_results(self)
 
 
 class Run:
@@ -74,7 +82,8 @@ class Run:
         self.params = population.narrow(params, like)
         self.hypers: Hypers = hypers  # each []
         self.step = step  # of the checkpoint that the parameters come from
-        self.results: dict | None = results  # results.json, None before the first evaluation
+        # results.json, None before the first evaluation
+        self.results: Results | None = None if results is None else Results(results)
         self.example_shape = program.example_shape
         self.latent_dim = program.latent_dim()
         self._program = program
@@ -82,6 +91,45 @@ class Run:
     def __repr__(self) -> str:
         where = f"{str(self.workdir)!r}, member={self.member}"
         return f"Run({where}, step={self.step}, latent_dim={self.latent_dim})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the model, its numbers on valid and test, a picture."""
+        entry = self.entry()
+        about = (self.results or {}).get("dataset")
+        on = f" on {record.dataset_name(about)}" if about else ""
+        words = self._chosen("model").words or f"Model {self.config.model.name!r}"
+        title = f"{words}{on}, {ranking.named(entry)}" if entry and entry["swept"] else words + on
+        return card.of_run(title, self._settings(), entry, self.folder())
+
+    def _chosen(self, kind: str):
+        return self.catalogue.chosen(kind, settings.flatten(self.config))
+
+    def _is_used(self, hyper: str) -> bool:
+        """Whether a chosen part has this hyper-parameter, or every training has it."""
+        owners = self.catalogue.owners.get(f"hypers.{hyper}")
+        chosen = self.catalogue.all_chosen(settings.flatten(self.config))
+        return owners is None or any(part in chosen for part in owners)
+
+    def _settings(self) -> dict[str, str]:
+        """{what: name and values} of the parts that make the model and its training, as text."""
+        found = {}
+        uses = self._chosen("model").uses
+        for kind in (*(k for k in ("network", "likelihood", "prior") if k in uses), "objective"):
+            part = self._chosen(kind)
+            values = [f"{name} {self.config[kind][name]}" for name in part.fields]
+            found[kind] = ", ".join([part.name, *values])
+        found["hypers"] = ", ".join(
+            f"{name} {ranking.show(np.asarray(value).item())}"
+            for name, value in self.hypers.items()
+            if self._is_used(name)
+        )
+        found["parameters"] = f"{sum(leaf.size for leaf in jax.tree.leaves(self.params)):,}"
+        return found
+
+    def entry(self) -> dict | None:
+        """This member's entry of `results`, None before the first evaluation."""
+        members = (self.results or {}).get("members", [])
+        return next((entry for entry in members if entry["member"] == self.member), None)
 
     def __reduce__(self):
         made_of = self.config, self._program.facts, self.catalogue
@@ -220,7 +268,7 @@ class Run:
         Raises:
           UserError: there is no such split, or the data is not the run's.
         """
-        codes = self.codes(dataset or self._own_dataset(), split)
+        codes = self.codes(dataset or self.dataset(), split)
         path = Path(path or self.folder() / f"codes_{split}.npz")
         with files.clear_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -281,7 +329,12 @@ class Run:
         alone = stored is None or len(sweep.members(stored["config"])) == 1
         return self.workdir if alone else self.workdir / "members" / str(self.member)
 
-    def _own_dataset(self) -> Dataset:
+    def dataset(self) -> Dataset:
+        """The data that the run was trained on, read again.
+
+        Raises:
+          UserError: it is an object of one's own, or not the same data any more.
+        """
         stored = record.read_record(self.workdir)
         if stored is None:
             raise UserError(

@@ -1,5 +1,6 @@
 """What all plots share: figures, their titles, the colours."""
 
+import io
 from pathlib import Path
 
 from vae_jax.workdir import files
@@ -10,6 +11,7 @@ HIGHLIGHT = "#d6006e"  # the best member of a sweep, an outlined example
 MEAN, DIVERGED = "#1f6f4a", "#d62728"  # over the members of a sweep; members that diverged
 DIM = "0.4"  # secondary text
 
+COLOURS = 64  # of a picture in a notebook
 CENTRED = {"ha": "center", "va": "center"}
 
 
@@ -34,13 +36,29 @@ def head(figure, title: str) -> None:
 
 
 def save(figure, path: Path, **how) -> None:
-    """Writes the PNG file, whole or not at all. A dollar sign in a name is no mathematics."""
+    """Writes the PNG file, whole or not at all."""
+    _without_mathematics(figure)
+    with files.replacement(path) as temporary:
+        figure.savefig(temporary, **how)
+
+
+def png(figure, dpi: int = 80) -> bytes:
+    """The content of a PNG file of the figure, of few colours, so that a notebook stays small."""
+    from PIL import Image
+
+    _without_mathematics(figure)
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)
+    Image.open(drawn).convert("RGB").quantize(COLOURS).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def _without_mathematics(figure) -> None:
+    """A dollar sign in a name is no mathematics."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-    with files.replacement(path) as temporary:
-        figure.savefig(temporary, **how)
 
 
 def own_style():

@@ -1,5 +1,6 @@
 """The training curves (curves.png)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,12 @@ STYLES = {
 
 def draw(path: Path, rows: list[dict], title: str) -> None:
     """Draws the metrics that the rows of metrics.jsonl hold, train beside valid, per epoch."""
-    shown = [name for name in PANELS if any(_points(rows, name, split) for split in STYLES)]
+    base.save(curves(rows, title), path)
+
+
+def curves(rows: list[dict], title: str, panels: Sequence[str] = tuple(PANELS)):
+    """The figure of those of `panels` that the rows of metrics.jsonl hold, a line per member."""
+    shown = [name for name in panels if any(_points(rows, name, split) for split in STYLES)]
     across = 2 if len(shown) == 4 else min(3, max(1, len(shown)))
     down = max(1, -(-len(shown) // across))
     figure, axes = base.figure(3.7 * across, 2.6 * down + 0.3, down, across)
@@ -30,7 +36,8 @@ def draw(path: Path, rows: list[dict], title: str) -> None:
         axis.remove()
     for axis, name in zip(axes.flat, shown, strict=False):
         for split in STYLES:
-            _line(axis, _points(rows, name, split), split)
+            for of_member in _members(rows):
+                _line(axis, _points(of_member, name, split), split)
         if name in ("elbo", "distortion", "loss"):
             _leave_out_the_start(axis)
         axis.set_title(PANELS[name], fontsize=9)
@@ -42,7 +49,15 @@ def draw(path: Path, rows: list[dict], title: str) -> None:
         base.open_frame(axis)
         axis.legend(fontsize=8, frameon=False)
     base.head(figure, title)
-    base.save(figure, path)
+    return figure
+
+
+def _members(rows: list[dict]) -> list[list[dict]]:
+    """The rows of each member."""
+    found: dict[int, list[dict]] = {}
+    for row in rows:
+        found.setdefault(row["member"], []).append(row)
+    return list(found.values())
 
 
 def _points(rows: list[dict], name: str, split: str) -> list[tuple[float, float]]:
@@ -56,7 +71,8 @@ def _line(axis, points: list[tuple[float, float]], split: str) -> None:
         return
     marker = "o" if len(points) == 1 else ""
     epochs, values = zip(*points, strict=True)
-    axis.plot(epochs, values, label=split, marker=marker, markersize=3, **STYLES[split])
+    label = None if any(line.get_label() == split for line in axis.lines) else split
+    axis.plot(epochs, values, label=label, marker=marker, markersize=3, **STYLES[split])
 
 
 def _leave_out_the_start(axis) -> None:

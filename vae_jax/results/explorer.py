@@ -24,10 +24,10 @@ from vae_jax.errors import UserError
 from vae_jax.metrics.active_units import ACTIVE
 from vae_jax.networks import layers
 from vae_jax.plots.member import positions_of, style_of
-from vae_jax.results.markup import tag
 from vae_jax.run import Run
 from vae_jax.types import Likelihood
 from vae_jax.workdir import files
+from vae_jax.workdir.markup import tag
 
 FILE = "explorer.npz"
 MOST_WEIGHTS = 4_000_000  # of a decoder; 11 MB of the page

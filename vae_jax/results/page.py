@@ -14,8 +14,8 @@ from vae_jax.config import Catalogue
 from vae_jax.errors import UserError
 from vae_jax.estimators import words
 from vae_jax.results import captions, explorer, sweep_table
-from vae_jax.results.markup import SORT, document, tag
 from vae_jax.workdir import files, ranking, record
+from vae_jax.workdir.markup import SORT, document, tag
 
 
 class Metric(NamedTuple):

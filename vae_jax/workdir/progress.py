@@ -1,14 +1,18 @@
-"""The progress of a training on a terminal or in a log file."""
+"""The progress of a training on a terminal, in a notebook or in a log file."""
 
 import sys
 import time
 from collections.abc import Sequence
 
 from vae_jax.parallel import processes
+from vae_jax.workdir import notebook
+
+BAR = 20  # characters of the bar in a notebook
 
 
 class Progress:
-    """A bar on a terminal, else a plain line every `seconds`; only process 0 prints."""
+    """A bar on a terminal, one line that changes in a notebook, else a plain line every `seconds`;
+    only process 0 prints."""
 
     def __init__(
         self, total: int, start: int, examples: int, name: str = "", seconds: float = 10.0
@@ -22,7 +26,10 @@ class Progress:
         self.first: tuple[int, float] | None = None  # step and time of the first update
         self.printed = time.monotonic()
         self.bar = None
-        if sys.stderr.isatty() and processes.is_main() and start < total:
+        self.output = notebook.Output() if notebook.is_running() else None
+        if self.output:
+            self.seconds = min(seconds, 0.25)
+        elif sys.stderr.isatty() and processes.is_main() and start < total:
             from tqdm import tqdm
 
             self.bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
@@ -49,14 +56,19 @@ class Progress:
             self._print(step, text, seconds)
 
     def _print(self, step: int, text: str, seconds: float | None) -> None:
-        """Prints a line if the last one is old enough, or this is the last step."""
+        """Shows a line if the last one is old enough, or this is the last step."""
         if time.monotonic() - self.printed < self.seconds and step != self.total:
             return
         self.printed = time.monotonic()
         left = time.gmtime((seconds or 0.0) * (self.total - step))
         known = seconds is not None or step == self.total
         left = f"{time.strftime('%H:%M:%S', left)} left" if known else "some time left"
-        print(f"step {step}/{self.total}  {text}  {left}", file=sys.stderr, flush=True)
+        if self.output:
+            done = round(BAR * step / self.total)
+            bar = "█" * done + "░" * (BAR - done)
+            self.output.show(notebook.Line(f"{bar}  {text}  {left}"))
+        else:
+            print(f"step {step}/{self.total}  {text}  {left}", file=sys.stderr, flush=True)
 
     def _seconds_a_step(self, step: int) -> float | None:
         """The pace since the first update, before which programs are compiled; validations and
