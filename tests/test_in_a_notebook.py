@@ -1,6 +1,7 @@
 """What a notebook shows: progress in one line, live curves, runs and results, tables, sliders."""
 
 import json
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from vae_jax import data, run
 from vae_jax.errors import UserError
 from vae_jax.plots import sliders
 from vae_jax.results.frame import Rows, frame
+from vae_jax.training.signals import Interrupted
 from vae_jax.workdir import card, notebook
 from vae_jax.workdir.progress import Progress
 
@@ -273,3 +275,9 @@ def test_vectors_are_drawn_as_curves(config, tmp_path):
     assert space.png(space.start).startswith(b"\x89PNG")
     assert space.png(space.moved(space.start, 0, 3.0)) != space.png(space.start)
     assert jax.tree.leaves(space.start)[0].shape == (3,)
+
+
+def test_an_interrupted_cell_shows_one_line():
+    """IPython asks for the method of this name."""
+    (line,) = Interrupted(signal.SIGINT)._render_traceback_()
+    assert line == "SIGINT: everything is saved; the same cell goes on where it stopped"

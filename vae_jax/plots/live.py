@@ -53,7 +53,8 @@ class Live:
 
     def figure(self):
         """The curves of the rows so far, a matplotlib Figure."""
-        title = f"Training, nats per example\nepoch {self.rows[-1]['epoch']:.4g}"
+        epoch = self.rows[-1]["epoch"] if self.rows else 0
+        title = f"Training, nats per example\nepoch {epoch:.4g}"
         return training_curves.curves(self.rows, title, self.panels)
 
     def _repr_png_(self) -> bytes | None:

@@ -56,7 +56,7 @@ def _members(rows: list[dict]) -> list[list[dict]]:
     """The rows of each member."""
     found: dict[int, list[dict]] = {}
     for row in rows:
-        found.setdefault(row["member"], []).append(row)
+        found.setdefault(row.get("member", 0), []).append(row)
     return list(found.values())
 
 

@@ -20,6 +20,10 @@ class Interrupted(BaseException):
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback."""
+        return [f"{self}: everything is saved; the same cell goes on where it stopped"]
+
 
 class catch_signals:
     """A context in which SIGTERM and SIGINT are recorded instead of ending the process.
