@@ -41,7 +41,6 @@ from vae_jax.metrics.label_probes import nearest_neighbours
 from vae_jax.metrics.sample_quality import neighbourhood
 from vae_jax.run import Run
 from vae_jax.types import Example
-from vae_jax.workdir import record
 
 STEPS, CLOSEST, FAR = 20, 0.01, 0.99
 OF_SAMPLES = ("precision", "coverage", "holes")
@@ -97,7 +96,7 @@ def trained(args, model: str) -> list[Run]:
 
 
 def prepare(run: Run, num: int) -> Setting:
-    dataset = record.load_dataset(run.config, run.workdir)
+    dataset = run.dataset()
     num = min(num, dataset.test.num, dataset.train.num)
     positions = np.random.default_rng(0).permutation(dataset.test.num)
     pairs = positions[: 2 * (min(1000, dataset.test.num) // 2)].reshape(-1, 2)

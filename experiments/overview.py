@@ -9,25 +9,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from drawing import show
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import vae_jax
 from vae_jax import data
-
-
-def tiles(images: np.ndarray, columns: int) -> np.ndarray:
-    """[n, H, W, 1] -> one image [rows * H, columns * W]."""
-    n, height, width, _ = images.shape
-    grid = images.reshape(n // columns, columns, height, width).transpose(0, 2, 1, 3)
-    return grid.reshape(n // columns * height, columns * width)
-
-
-def show(axis, images: np.ndarray, columns: int, title: str) -> None:
-    axis.imshow(tiles(images, columns), cmap="gray_r", vmin=0, vmax=1)
-    axis.set_axis_off()
-    axis.set_title(title, fontsize=10)
 
 
 def main() -> None:

@@ -28,7 +28,6 @@ from matplotlib.patches import Ellipse
 import vae_jax
 from vae_jax.metrics.active_units import ACTIVE
 from vae_jax.run import Codes, Run
-from vae_jax.workdir import record
 
 COLOURS = colormaps["tab10"].colors
 SIDES = np.array([-1, 1])
@@ -243,7 +242,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     began = time.monotonic()
     flat, wide = trained(args), with_estimates(args.workdir)
-    dataset = record.load_dataset(flat.config, flat.workdir)
+    dataset = flat.dataset()
     first = int(np.flatnonzero(dataset.test.labels(slice(None), "") == args.digit)[0])
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,6 @@ from strangeness import binarized, log_p
 import vae_jax
 from vae_jax import distributions
 from vae_jax.errors import UserError
-from vae_jax.workdir import record
 
 TEMPERATURES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from one image to another
@@ -264,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
     began = time.monotonic()
     try:
         run = vae_jax.load(args.workdir)
-        dataset = record.load_dataset(run.config, run.workdir)
+        dataset = run.dataset()
     except UserError as error:
         sys.exit(str(error))
     run.config.unlock().eval.nll_samples = args.samples

@@ -40,7 +40,6 @@ from vae_jax import data
 from vae_jax.data import Dataset, Split
 from vae_jax.errors import UserError
 from vae_jax.run import Run
-from vae_jax.workdir import record
 
 MUTATED = 0.2  # share of the pixels that are noise in the background's training digits
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -341,7 +340,7 @@ def main(argv: list[str] | None = None) -> None:
     began = time.monotonic()
     try:
         run = vae_jax.load(args.workdir)
-        dataset = record.load_dataset(run.config, run.workdir)
+        dataset = run.dataset()
         background = train_background(run, dataset, args)
     except UserError as error:
         sys.exit(str(error))

@@ -30,7 +30,6 @@ from matplotlib.figure import Figure
 
 import vae_jax
 from vae_jax.run import Run
-from vae_jax.workdir import record
 
 SHOWN = 12  # images in a row
 
@@ -95,9 +94,8 @@ def draw(path: Path, runs: list[Run], rows: list[dict]) -> None:
     upper, lower = figure.subfigures(2, 1, height_ratios=(4.4, 0.6 + 0.62 * len(runs)))
     colours = colormaps["viridis"](np.linspace(0.0, 0.92, len(runs)))
     axes = upper.subplots(1, 4)
-    for colour, row, history in zip(
-        colours, rows, histories(runs[0].workdir).values(), strict=True
-    ):
+    curves = histories(runs[0].workdir).values()
+    for i, (colour, row, history) in enumerate(zip(colours, rows, curves, strict=True)):
         label = f"{row['beta']:g}"
         axes[0].plot(history["epoch"], history["distortion"], color=colour, label=label)
         axes[1].plot(history["epoch"], history["rate"], color=colour)
@@ -105,7 +103,7 @@ def draw(path: Path, runs: list[Run], rows: list[dict]) -> None:
         axes[2].annotate(
             label,
             (row["rate"], row["distortion"]),
-            xytext=(5, 4),
+            xytext=(4, 5) if i % 2 else (-4, -12),  # neighbours on either side of the line
             textcoords="offset points",
             fontsize=8,
         )
@@ -160,7 +158,7 @@ def _divergences(axis, rows: list[dict]) -> None:
 
 
 def _images(figure, runs: list[Run], rows: list[dict]) -> None:
-    dataset = record.load_dataset(runs[0].config, runs[0].workdir)
+    dataset = runs[0].dataset()
     x = runs[0].as_evaluated(dataset, "test", np.arange(SHOWN)).x
     x = np.asarray(x).reshape(SHOWN, *runs[0].example_shape)
     axes = figure.subplots(len(runs) + 1, 2)

@@ -170,6 +170,21 @@ def test_the_citation_has_the_version():
     assert f"version: {vae_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+@pytest.mark.quick
+def test_every_number_of_the_story_is_in_its_table():
+    chapters = re.split(r"^##+ ", PAGES["docs/story.md"], flags=re.MULTILINE)
+    checked = 0
+    for chapter in chapters:
+        tables = re.findall(r"\]\((\.\./experiments/\w+/table\.md)\)", chapter)
+        measured = "".join((ROOT / "docs" / table).read_text() for table in tables)
+        for number in re.findall(
+            r"\d[\d,]*\.\d+(?:e[+-]\d+)?", chapter.replace("0.5 is chance", "")
+        ):
+            assert tables and number in measured, (number, chapter.splitlines()[0])
+            checked += 1
+    assert checked > 50
+
+
 LINE = re.compile(r"\[`([^`]+)`\]\((\S+?)#L\d+\)")
 
 
