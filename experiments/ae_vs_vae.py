@@ -8,13 +8,20 @@ Both have the same network, data and training; the AE has no rate and no prior. 
     squared error       of the reconstruction from the code (the VAE's: the mean of q(z|x))
     accuracy            of 10 nearest neighbours among the codes of training examples
     other label         share of pairs of other labels among the closest 1% of pairs of codes
-    precision, coverage of draws of p(x|z) at random codes (metrics/sample_quality.py): z ~ N(0, I),
-                        and for the AE also from a Gaussian fitted to its codes
-    holes               share of these codes that are farther from every training code than 99% of
-                        the codes of test examples are (the VAE's: draws of q(z|x))
     largest step        in x, over the mean step, for 20 equal steps in z from an example to one of
                         another label; the median over pairs. 1 is perfectly even
-    midpoints           precision of draws of p(x|z) half way between two such codes
+    purity half way     draws of p(x|z) in the middle of these lines: the share of the most frequent
+                        label among their 10 nearest training examples in a feature space, the mean
+
+and of random codes, which are drawn from N(0, I), and for the AE also from a Gaussian and from a
+mixture of 10 Gaussians fitted to its training codes (Ghosh et al. 2020, arXiv:1903.12436):
+
+    precision           share of draws of p(x|z) that are nearer to some real example than its 5th
+                        neighbour is
+    coverage            share of real examples that have a draw nearer than their 5th neighbour
+    holes               share of these codes that are farther from every code of training examples
+                        than 99% of the codes of test examples are; over active units; the codes of
+                        the VAE are draws of q(z|x), for these are what the decoder has seen
 
 A dataset without labels has the numbers that need none.
 """
@@ -27,33 +34,42 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from drawing import show, table, write
+from drawing import show, squared_distances, table, write
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
+from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 import vae_jax
 from vae_jax.data import Dataset
 from vae_jax.distributions import sample
 from vae_jax.estimators.features import make_features
+from vae_jax.metrics.active_units import ACTIVE
 from vae_jax.metrics.label_probes import nearest_neighbours
 from vae_jax.metrics.sample_quality import neighbourhood
 from vae_jax.run import Run
 from vae_jax.types import Example
 
-STEPS, CLOSEST, FAR = 20, 0.01, 0.99
-OF_SAMPLES = ("precision", "coverage", "holes")
-COLOURS = {"AE": "#e8710a", "AE, fitted": "#f5b37a", "VAE": "#1f77b4", "pixels": "0.5"}
-TITLES = {
+STEPS, CLOSEST, FAR, NEAR, COMPONENTS = 20, 0.01, 0.99, 10, 10
+COLOURS = {
+    "AE": "#e8710a",
+    "VAE": "#1f77b4",
+    "AE, Gaussian": "#f0a35e",
+    "AE, mixture": "#8c564b",
+    "pixels": "0.5",
+}
+OF_MODELS = {
     "mse": "squared error",
     "accuracy": "accuracy of neighbours",
     "other": "other label among the closest",
+    "step": "largest step",
+    "purity": "purity half way",
+}
+OF_SAMPLES = {
     "precision": "precision of samples",
     "coverage": "coverage of samples",
     "holes": "holes",
-    "step": "largest step",
-    "midpoints": "precision of midpoints",
 }
 
 
@@ -68,8 +84,11 @@ class Setting(NamedTuple):
     """What all models are measured with."""
 
     dataset: Dataset
+    train: Examples
+    test: Examples
     num: int  # test examples, samples and training examples whose features are compared
     features: object  # Example [n, D] -> [n, 64]; None without labels
+    known: np.ndarray | None  # the features of the training examples
     pairs: np.ndarray  # positions of test examples [n, 2]
 
 
@@ -98,20 +117,21 @@ def trained(args, model: str) -> list[Run]:
 def prepare(run: Run, num: int) -> Setting:
     dataset = run.dataset()
     num = min(num, dataset.test.num, dataset.train.num)
-    positions = np.random.default_rng(0).permutation(dataset.test.num)
-    pairs = positions[: 2 * (min(1000, dataset.test.num) // 2)].reshape(-1, 2)
-    features, label = None, dataset.test.labels(slice(None), "")
-    if label is not None:
-        pairs = pairs[label[pairs[:, 0]] != label[pairs[:, 1]]]
+    train, test = (examples(run, dataset, split, 10 * num) for split in ("train", "test"))
+    positions = np.random.default_rng(0).permutation(len(test.x))
+    pairs = positions[: 2 * (min(1000, len(positions)) // 2)].reshape(-1, 2)
+    features = known = None
+    if test.label is not None:
+        pairs = pairs[test.label[pairs[:, 0]] != test.label[pairs[:, 1]]]
         features = make_features(dataset, run.config.data.binarize).apply
-    return Setting(dataset, num, features, pairs)
+        known = features(Example(train.x))
+    return Setting(dataset, train, test, num, features, known, pairs)
 
 
-def examples(run: Run, setting: Setting, split: str) -> Examples:
-    num = getattr(setting.dataset, split).num
-    x = run.as_evaluated(setting.dataset, split, np.arange(min(num, 10 * setting.num))).x
-    label = getattr(setting.dataset, split).labels(np.arange(len(x)), "")
-    return Examples(np.asarray(x), label)
+def examples(run: Run, dataset: Dataset, split: str, most: int) -> Examples:
+    positions = np.arange(min(getattr(dataset, split).num, most))
+    x = np.asarray(run.as_evaluated(dataset, split, positions).x)
+    return Examples(x, getattr(dataset, split).labels(positions, ""))
 
 
 # --- what is measured
@@ -120,8 +140,7 @@ def examples(run: Run, setting: Setting, split: str) -> Examples:
 def other_label(codes: np.ndarray, label: np.ndarray) -> float:
     """The share of pairs of other labels among the closest 1% of all pairs of codes."""
     first, second = np.triu_indices(len(codes), 1)
-    norms = np.sum(codes**2, 1)
-    squared = (norms[:, None] + norms - 2 * codes @ codes.T)[first, second]
+    squared = squared_distances(codes)[first, second]
     closest = np.argpartition(squared, int(CLOSEST * len(squared)))[: int(CLOSEST * len(squared))]
     return float(np.mean(label[first[closest]] != label[second[closest]]))
 
@@ -147,27 +166,28 @@ def largest_step(path: np.ndarray) -> float:
 
 def drawn_x(run: Run, z: np.ndarray, seed: int) -> np.ndarray:
     """A draw of p(x|z) for each code  [n, D]."""
+
+    @jax.jit
+    def draw(params, z, keys):
+        return jax.vmap(lambda z, key: run.model.decode(params, z, None, key))(z, keys)
+
     keys = jax.random.split(jax.random.key(seed), len(z))
-    draw = jax.jit(
-        lambda params, z, keys: jax.vmap(lambda z, key: run.model.decode(params, z, None, key))(
-            z, keys
-        )
-    )
     return np.asarray(draw(run.params, z, keys)).reshape(len(z), -1)
 
 
-def quality(setting: Setting, real: np.ndarray, x: np.ndarray):
-    return neighbourhood(real, setting.features(Example(x)))
-
-
-def random_codes(run: Run, num: int) -> dict[str, np.ndarray]:
-    """Of N(0, I), and of an autoencoder also of the Gaussian fitted to its codes."""
+def random_codes(run: Run, num: int, train: np.ndarray) -> dict[str, np.ndarray]:
+    """Of N(0, I), and of an autoencoder also of distributions fitted to its codes `train`."""
     keys = jax.random.split(jax.random.key(1), num)
     drawn = jax.vmap(lambda key: run.model.sample_prior(run.params, key, run.hypers))(keys)
     if run.config.model.name != "ae":
         return {"VAE": np.asarray(drawn)}
     standard = jax.random.normal(jax.random.key(2), drawn.shape)
-    return {"AE": np.asarray(standard), "AE, fitted": np.asarray(drawn)}
+    mixture = GaussianMixture(min(COMPONENTS, len(train) // 10), random_state=0).fit(train)
+    return {
+        "AE": np.asarray(standard),
+        "AE, Gaussian": np.asarray(drawn),
+        "AE, mixture": np.float32(mixture.sample(num)[0]),
+    }
 
 
 def occupied(run: Run, x: np.ndarray, seed: int) -> np.ndarray:
@@ -178,51 +198,60 @@ def occupied(run: Run, x: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(sample(q, jax.random.normal(jax.random.key(seed), q.mean.shape)))
 
 
-def measure(run: Run, setting: Setting) -> dict[str, dict[str, float]]:
-    """{"AE": {"mse": ..., ...}, ...}: a row for each way to draw codes."""
-    train, test = (examples(run, setting, split) for split in ("train", "test"))
+def purity(setting: Setting, x: np.ndarray) -> float:
+    """The share of the most frequent label among the nearest training examples, mean over x."""
+    nearest = NearestNeighbors(n_neighbors=NEAR, algorithm="brute").fit(setting.known)
+    found = nearest.kneighbors(setting.features(Example(x)), return_distance=False)
+    label = setting.train.label[found]
+    counts = np.stack([np.sum(label == one, 1) for one in np.unique(setting.train.label)])
+    return float(np.mean(counts.max(0) / NEAR))
+
+
+def of_model(run: Run, setting: Setting) -> dict[str, float]:
+    """What depends on the codes of the examples."""
+    train, test = setting.train, setting.test
     train_codes, test_codes = (np.asarray(run.encode(each.x).mean) for each in (train, test))
     path = line(*np.asarray(test_codes[setting.pairs.T]))
     decoded = np.asarray(run.decode(path.reshape(-1, run.latent_dim)))
-    member = next(m for m in run.results["members"] if m["member"] == run.member)
-    common = {"mse": member["test"]["mse"]}
-    common["step"] = largest_step(decoded.reshape(*path.shape[:2], -1))
+    found = {"mse": run.entry()["test"]["mse"]}
+    found["step"] = largest_step(decoded.reshape(*path.shape[:2], -1))
     if setting.features:
-        real = setting.features(Example(train.x[: setting.num]))
-        common["accuracy"] = nearest_neighbours(train_codes, train.label, test_codes, test.label)
         some = slice(min(2000, setting.num))
-        common["other"] = other_label(test_codes[some], test.label[some])
-        midpoints = drawn_x(run, path[:, STEPS // 2], 3)
-        common["midpoints"] = quality(setting, real, midpoints).precision
-    there, rows = (occupied(run, train.x, 5), occupied(run, test.x, 6)), {}
-    for name, z in random_codes(run, setting.num).items():
-        rows[name] = common | {"holes": holes(*there, z)}
+        found["accuracy"] = nearest_neighbours(train_codes, train.label, test_codes, test.label)
+        found["other"] = other_label(test_codes[some], test.label[some])
+        found["purity"] = purity(setting, drawn_x(run, path[:, STEPS // 2], 3))
+    return found
+
+
+def of_samples(run: Run, setting: Setting) -> dict[str, dict[str, float]]:
+    """{how codes are drawn: what depends on random codes}."""
+    train, test = (occupied(run, each.x, i) for i, each in enumerate((setting.train, setting.test)))
+    active = np.asarray(run.encode(setting.test.x).mean).var(0) > ACTIVE
+    rows = {}
+    for name, z in random_codes(run, setting.num, train).items():
+        rows[name] = {"holes": holes(train[:, active], test[:, active], z[:, active])}
         if setting.features:
-            found = quality(setting, real, drawn_x(run, z, 4))
-            rows[name] |= {"precision": found.precision, "coverage": found.coverage}
+            rows[name] |= quality(setting, drawn_x(run, z, 4))
     return rows
 
 
+def quality(setting: Setting, x: np.ndarray) -> dict[str, float]:
+    found = neighbourhood(setting.known[: setting.num], setting.features(Example(x)))
+    return {"precision": found.precision, "coverage": found.coverage}
+
+
 def of_pixels(run: Run, setting: Setting) -> dict[str, float]:
-    """The same of the examples themselves, where there is a meaning in it."""
-    if not setting.features:
-        return {}
-    train, test = (examples(run, setting, split) for split in ("train", "test"))
-    real = setting.features(Example(train.x[: setting.num]))
-    ends = test.x[setting.pairs.T]
-    blend = np.float32((ends[0] + ends[1]) / 2)
+    """The same of the examples themselves; half way is a cross-fade."""
+    train, test = setting.train, setting.test
+    blend = np.float32(test.x[setting.pairs.T].mean(0))
     if run.config.data.binarize != "none":
         blend = np.float32(np.random.default_rng(0).random(blend.shape) < blend)
-    reference = quality(setting, real, test.x[: setting.num])
     some = slice(min(2000, setting.num))
     return {
         "accuracy": nearest_neighbours(train.x, train.label, test.x, test.label),
         "other": other_label(test.x[some], test.label[some]),
-        "midpoints": quality(setting, real, blend).precision,
-        "precision": reference.precision,
-        "coverage": reference.coverage,
-        "step": 1.0,
-    }
+        "purity": purity(setting, blend),
+    } | quality(setting, test.x[: setting.num])
 
 
 # --- what is shown
@@ -230,10 +259,10 @@ def of_pixels(run: Run, setting: Setting) -> dict[str, float]:
 
 def draw(path: Path, runs: dict[str, list[Run]], setting: Setting, rows: dict, units) -> None:
     figure = Figure(figsize=(13, 13.4), layout="constrained", dpi=100)
-    parts = figure.subfigures(4, 1, height_ratios=(3.6, 2.6, 2.6, 4.4))
+    parts = figure.subfigures(4, 1, height_ratios=(3.6, 3.0, 2.6, 4.4))
     middle = len(units) // 2
     _code_maps(parts[0], runs["ae"][0], runs["vae"][0], setting)
-    _random_codes(parts[1], runs["ae"][middle], runs["vae"][middle])
+    _random_codes(parts[1], runs["ae"][middle], runs["vae"][middle], setting)
     _interpolations(parts[2], runs["ae"][middle], runs["vae"][middle], setting)
     _numbers(parts[3], rows, units)
     figure.savefig(path)
@@ -242,11 +271,11 @@ def draw(path: Path, runs: dict[str, list[Run]], setting: Setting, rows: dict, u
 def _code_maps(figure, ae: Run, vae: Run, setting: Setting) -> None:
     """Where the codes of test examples lie in the first two units, by label."""
     axes = figure.subplots(1, 3, width_ratios=(1, 1, 1))
-    test = examples(ae, setting, "test")
+    test = setting.test
     maps = {
         "AE: codes": np.asarray(ae.encode(test.x).mean),
         "VAE: means of q(z|x)": np.asarray(vae.encode(test.x).mean),
-        "VAE: draws of q(z|x)": occupied(vae, test.x, 6),
+        "VAE: draws of q(z|x)": occupied(vae, test.x, 1),
     }
     colour = "0.3" if test.label is None else test.label % 10
     for axis, (name, codes) in zip(axes, maps.items(), strict=True):
@@ -259,13 +288,13 @@ def _code_maps(figure, ae: Run, vae: Run, setting: Setting) -> None:
     figure.suptitle(title, fontsize=11)
 
 
-def _random_codes(figure, ae: Run, vae: Run) -> None:
-    axes = figure.subplots(1, 3)
-    codes = random_codes(ae, 60) | random_codes(vae, 60)
-    names = ("AE: codes ~ N(0, I)", "AE: codes ~ a Gaussian fitted to its codes", "VAE: the prior")
-    for axis, name, (kind, z) in zip(axes, names, codes.items(), strict=True):
-        run = vae if kind == "VAE" else ae
-        show(axis, run.decode(z), 12, name, 10)
+def _random_codes(figure, ae: Run, vae: Run, setting: Setting) -> None:
+    axes = figure.subplots(1, 4)
+    codes = random_codes(ae, 48, np.asarray(ae.encode(setting.train.x).mean))
+    codes |= random_codes(vae, 48, codes["AE"])
+    titles = ("AE, N(0, I)", "AE, fitted Gaussian", "AE, fitted mixture", "VAE, the prior")
+    for axis, title, (name, z) in zip(axes, titles, codes.items(), strict=True):
+        show(axis, (vae if name == "VAE" else ae).decode(z), 8, title, 10)
     figure.suptitle(f"Random codes of {ae.latent_dim} units, decoded", fontsize=11)
 
 
@@ -288,15 +317,16 @@ def _interpolations(figure, ae: Run, vae: Run, setting: Setting) -> None:
 
 
 def _numbers(figure, rows: dict, units) -> None:
-    shown = [key for key in TITLES if any(key in row for row in rows.values())]
+    titles = OF_MODELS | OF_SAMPLES
+    shown = [key for key in titles if any(key in row for row in rows.values())]
     axes = figure.subplots(2, 4).ravel()
     for axis, key in zip(axes, shown, strict=False):
         for name, colour in COLOURS.items():
             values = [rows.get((name, unit), rows.get((name, "-"), {})).get(key) for unit in units]
-            if None not in values and (name != "AE, fitted" or key in OF_SAMPLES):
+            if None not in values:
                 style = "--" if name == "pixels" else "o-"
-                axis.plot(range(len(units)), values, style, color=colour, ms=4, label=name)
-        axis.set_title(TITLES[key], fontsize=10)
+                axis.plot(range(len(units)), values, style, color=colour, ms=4)
+        axis.set_title(titles[key], fontsize=10)
         axis.set_xticks(range(len(units)), units)
         axis.set_ylim(bottom=0)
         axis.grid(color="0.92")
@@ -304,8 +334,12 @@ def _numbers(figure, rows: dict, units) -> None:
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
     figure.supxlabel("latent units", fontsize=10)
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="outside lower right", ncols=4, frameon=False, fontsize=9)
+    words = {"AE": "AE, N(0, I)", "pixels": "pixels, or test examples"}
+    handles = [
+        Line2D([], [], color=colour, label=words.get(name, name))
+        for name, colour in COLOURS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=5, frameon=False, fontsize=9)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -324,21 +358,27 @@ def main(argv: list[str] | None = None) -> None:
     began = time.monotonic()
     runs = {model: trained(args, model) for model in ("ae", "vae")}
     setting = prepare(runs["vae"][0], args.num)
-    rows = {("pixels", "-"): of_pixels(runs["vae"][0], setting)}
+    rows = {("pixels", "-"): of_pixels(runs["vae"][0], setting)} if setting.features else {}
     for unit, *pair in zip(args.units, runs["ae"], runs["vae"], strict=True):
         for run in pair:
-            rows |= {(name, unit): row for name, row in measure(run, setting).items()}
+            name = run.config.model.name.upper()
+            rows |= {(kind, unit): row for kind, row in of_samples(run, setting).items()}
+            rows[name, unit] |= of_model(run, setting)
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     draw(output / "figure.png", runs, setting, rows, args.units)
-    cells = [_cells(name, unit, row) for (name, unit), row in rows.items()]
-    write(output / "table.md", began, table(["codes", *TITLES.values()], cells))
+    lines = [*_table("codes", rows, OF_MODELS), "", *_table("random codes", rows, OF_SAMPLES)]
+    write(output / "table.md", began, lines, [some[0].results for some in runs.values()])
 
 
-def _cells(name: str, unit, row: dict) -> list[str]:
-    digits = dict.fromkeys(TITLES, 3) | {"mse": 4, "step": 2}
-    values = [f"{row[key]:.{digits[key]}f}" if key in row else "" for key in TITLES]
-    return [name if unit == "-" else f"{name}, {unit} units", *values]
+def _table(title: str, rows: dict, titles: dict[str, str]) -> list[str]:
+    """The rows that have any of these numbers."""
+    digits, cells = {"mse": 4, "step": 2}, []
+    for (name, unit), row in rows.items():
+        values = [f"{row[key]:.{digits.get(key, 3)}f}" if key in row else "" for key in titles]
+        if any(values):
+            cells.append([name if unit == "-" else f"{name}, {unit} units", *values])
+    return table([title, *titles.values()], cells)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -30,25 +31,31 @@ def show(axis, images, columns: int, title: str = "", titlesize: float = 9) -> N
     axis.set_title(title, fontsize=titlesize)
 
 
-def table(names: list[str], rows: list[list]) -> list[str]:
+def table(names: list, rows: list[list]) -> list[str]:
     """The lines of a Markdown table, whose first column is words and whose others are numbers."""
-    lines = ["| " + " | ".join(names) + " |", "|:--" + "|--:" * (len(names) - 1) + "|"]
+    lines = ["| " + " | ".join(map(str, names)) + " |", "|:--" + "|--:" * (len(names) - 1) + "|"]
     return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]
 
 
-def write(path: Path, began: float, lines: list[str]) -> None:
+def squared_distances(rows: np.ndarray) -> np.ndarray:
+    """Between all rows [n, d], [n, n]."""
+    squares = np.sum(rows**2, axis=1)
+    return squares[:, None] + squares - 2 * rows @ rows.T
+
+
+def write(path: Path, began: float, lines: list[str], trainings: Sequence[dict] = ()) -> None:
     """Writes the numbers of a script: its command, where and how long it ran, then `lines`.
 
     Args:
       began: what `time.monotonic()` was when the script began.
+      trainings: results.json of what it trained, now or in an earlier call.
     """
-    minutes = (time.monotonic() - began) / 60
+    training = sum(results["wall_time_s"] for results in trainings) / 60
+    rest = (time.monotonic() - began) / 60
+    rest = rest - training if rest > training else rest  # else it was trained before
     where = f"{jax.device_count()} x {jax.devices()[0].device_kind}, {os.cpu_count()} cores"
-    head = [
-        f"    {shlex.join(['python', *sys.argv])}",
-        "",
-        f"{minutes:.1f} minutes on {where}.",
-        "",
-    ]
+    took = f"{training:.1f} minutes of training and {rest:.1f}" if trainings else f"{rest:.1f}"
+    took += f" minutes {'of the rest ' if trainings else ''}on {where}."
+    head = [f"    {shlex.join(['python', *sys.argv])}", "", took, ""]
     path.write_text("\n".join(head + lines) + "\n")
     print(f"wrote {path}\n\n" + "\n".join(lines))

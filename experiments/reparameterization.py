@@ -452,6 +452,7 @@ class Measured(NamedTuple):
     states: dict[str, dict]  # {when: of `of_run`}
     curves: dict[str, list[Curve]]
     size: int  # parameters of the encoder
+    trainings: list[dict]  # results.json of each
 
     @property
     def best(self) -> dict[str, Curve]:
@@ -472,7 +473,8 @@ def measure(args) -> Measured:
     states = {when: of_run(some, x, args.gradients, SAMPLES) for when, some in states.items()}
     noise, off = measure_quadratic(args.gradients)
     size = ravel_pytree(trained.params["encoder"])[0].size
-    return Measured(quotients(1000), noise, off, states, found, size)
+    trainings = [some.results for some in (run, brief)]
+    return Measured(quotients(1000), noise, off, states, found, size, trainings)
 
 
 def draw(found: Measured) -> Figure:
@@ -516,7 +518,7 @@ def lines_of(found: Measured, args) -> list[str]:
         f"{found.size:,} parameters of the encoder; {args.batch} validation images, "
         f"{args.gradients:,} gradients of each estimator, along {DIRECTIONS} random directions. "
         "Along the gradient: that of as many others. t: Welch's, of the means against those of the "
-        f"pathwise one; the largest of all {compared} is about {chance:.1f} by chance alone."
+        f"pathwise one; the largest of {compared} independent ones is about {chance:.1f}."
     )
     parts = [
         quotient_table(found.errors),
@@ -542,7 +544,7 @@ def main(argv: list[str] | None = None) -> None:
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
     draw(found).savefig(output / "figure.png")
-    write(output / "table.md", began, lines_of(found, args))
+    write(output / "table.md", began, lines_of(found, args), found.trainings)
 
 
 if __name__ == "__main__":

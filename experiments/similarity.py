@@ -23,7 +23,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from drawing import show, table, write
+from drawing import show, squared_distances, table, write
 from matplotlib.figure import Figure
 from sklearn.neighbors import KNeighborsClassifier
 from strangeness import binarized, log_p
@@ -37,7 +37,7 @@ STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way from one image to another
 NEIGHBOURS = (1, 5)
 # Measures of similarity, as in the table.
 GIVEN, KL = "log p(b\\|a), 10 draws of z", "KL(q(z\\|b) \\|\\| q(z\\|a))"
-MEANS, PIXELS = "distance of the means of q(z\\|x)", "distance of the pixels"
+MEANS, PIXELS = "distance of the means of q(z\\|x)", "distance of the binary pixels"
 
 # --- images around and between others
 
@@ -50,8 +50,9 @@ def around(run, x: np.ndarray, temperature: float, num: int, seed: int) -> np.nd
     return np.asarray(run.decode(z.reshape(-1, run.latent_dim)))
 
 
-def as_grey(y: np.ndarray) -> np.ndarray:
-    return np.asarray(255 * np.asarray(y, np.float64))
+def log_p_of_means(run, y: np.ndarray, seed: int) -> float:
+    """The mean log p(x) of binary draws of the means y of p(x|z)."""
+    return float(log_p(run, binarized(255 * np.asarray(y, np.float64), seed)).mean())
 
 
 class Warm(NamedTuple):
@@ -68,8 +69,7 @@ def temperatures(run, x, label, classifier, args) -> list[Warm]:
     for i, temperature in enumerate(TEMPERATURES):
         y = around(run, x, temperature, args.draws, i)
         same = classifier.predict(y.reshape(len(y), -1)) == np.repeat(label, args.draws)
-        value = log_p(run, binarized(as_grey(y), i)).mean()
-        found.append(Warm(temperature, float(same.mean()), float(value)))
+        found.append(Warm(temperature, float(same.mean()), log_p_of_means(run, y, i)))
         print(found[-1], flush=True)
     return found
 
@@ -88,8 +88,7 @@ def between(run, x: np.ndarray, label: np.ndarray) -> list[tuple[float, float, f
     found = []
     for i, step in enumerate(STEPS):
         line, fade = np.asarray(run.decode(blend(a, b, step))), blend(*ends, step)
-        values = [log_p(run, binarized(as_grey(y), i)).mean() for y in (line, fade)]
-        found.append((step, *map(float, values)))
+        found.append((step, *(log_p_of_means(run, y, i) for y in (line, fade))))
         print(found[-1], flush=True)
     return found
 
@@ -107,12 +106,6 @@ def log_p_given(run, x: np.ndarray, num: int) -> np.ndarray:
         y = np.clip(y.reshape(len(y), -1), 1e-6, 1 - 1e-6)
         found.append(np.log(y) @ rows.T + np.log1p(-y) @ (1 - rows.T))
     return np.logaddexp.reduce(found) - np.log(len(found))
-
-
-def distance(x: np.ndarray) -> np.ndarray:
-    """Squared distances of rows [n, D], [n, n]."""
-    squares = np.sum(x**2, 1)
-    return squares[:, None] + squares - 2 * x @ x.T
 
 
 def divergence(q) -> np.ndarray:
@@ -153,8 +146,8 @@ def similarity(run, x: np.ndarray, label: np.ndarray) -> Alike:
         "log p(b\\|z) at the mean of q(z\\|a)": log_p_given(run, x, 0),
         "log p(b\\|a) + log p(a\\|b)": given + given.T,
         KL: -divergence(q),
-        MEANS: -distance(np.asarray(q.mean, np.float64)),
-        PIXELS: -distance(flat),
+        MEANS: -squared_distances(np.asarray(q.mean, np.float64)),
+        PIXELS: -squared_distances(flat),
     }
     found = {name: [accuracy(m, label, k) for k in NEIGHBOURS] for name, m in measures.items()}
     gain = given - log_p(run, (255 * x).astype(np.uint8))

@@ -13,7 +13,9 @@ tells them apart, by AUROC? The scores, larger for what is stranger:
                    pixels given six neighbours (Krichevsky-Trofimov), as in JBIG
     ratio          log p_0(x) - log p(x), p_0 a background model (Ren et al. 2019): the same VAE,
                    trained on digits of which a share of the pixels is noise; or each pixel's mean
-    typicality     |log p(x) - its mean over validation digits|
+    typicality     |log p(x) - its mean over validation digits| (Nalisnick et al. 2019)
+    autoencoder    -log p(x|z) at the code of a plain autoencoder of the same network: how well x is
+                   reconstructed, which is no probability of x
 
 Nothing is tuned: shares, sizes and compressors were fixed before the scores were seen. Every image
 is made of grey values, and each of its pixels then becomes 1 with this probability, once, as the
@@ -28,6 +30,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from drawing import table, tiles, write
 from matplotlib import get_data_path
@@ -51,6 +54,7 @@ SCORES = (
     "ratio, pixel means",
     "ratio, mutated digits",
     "typicality",
+    "autoencoder",
 )
 
 # --- images, uint8 [n, H, W, 1]
@@ -179,6 +183,7 @@ class Found(NamedTuple):
     of_contexts: np.ndarray
     of_means: np.ndarray  # log p_0 by the means of the pixels
     of_mutated: np.ndarray  # log p_0 of the VAE of mutated digits
+    distortion: np.ndarray  # of the autoencoder
 
     def scores(self, typical: float) -> dict[str, np.ndarray]:
         """{score: [n]}, larger for what is stranger; `typical` is the mean log p of digits."""
@@ -190,6 +195,7 @@ class Found(NamedTuple):
             self.of_means - self.log_p,
             self.of_mutated - self.log_p,
             np.abs(self.log_p - typical),
+            self.distortion,
         )
         return dict(zip(SCORES, found, strict=True))
 
@@ -204,12 +210,24 @@ def scored(run: Run, x: np.ndarray):
     return run.score(Split(x, {}, np.arange(len(x))))
 
 
-def measure(run: Run, background: Run, pixel_mean: np.ndarray, x: np.ndarray) -> Found:
-    """What the two models and the compressors say of binary images."""
-    own, bits = scored(run, x), (x > 0).reshape(len(x), -1)
+def distortions(run: Run, x: np.ndarray) -> np.ndarray:
+    """-log p(x|z) of binary images at their codes, nats [n]."""
+    flat = np.float32(x.reshape(len(x), -1) > 0)
+
+    @jax.jit
+    def draws(params, x):
+        return jax.vmap(lambda x: run.model.draw(params, x, None, run.hypers))(x)
+
+    return np.asarray(draws(run.params, flat).distortion)
+
+
+def measure(models: "Models", pixel_mean: np.ndarray, x: np.ndarray) -> Found:
+    """What the models and the compressors say of binary images."""
+    own, bits = scored(models.run, x), (x > 0).reshape(len(x), -1)
     of_means = np.where(bits, np.log(pixel_mean), np.log1p(-pixel_mean)).sum(1)
-    lengths = file_length(x), context_length(x)
-    return Found(x, own.log_p, own.elbo, *lengths, of_means, log_p(background, x))
+    lengths, of_mutated = (file_length(x), context_length(x)), log_p(models.background, x)
+    code = distortions(models.autoencoder, x)
+    return Found(x, own.log_p, own.elbo, *lengths, of_means, of_mutated, code)
 
 
 def mutated(x: np.ndarray, seed: int) -> np.ndarray:
@@ -219,18 +237,28 @@ def mutated(x: np.ndarray, seed: int) -> np.ndarray:
     return np.where(rng.random(x.shape, dtype=np.float32) < MUTATED, noise, x)
 
 
-def train_background(run: Run, dataset: Dataset, args) -> Run:
-    """The VAE of the run, trained on mutated digits for fewer epochs."""
+class Models(NamedTuple):
+    """The trained run, and two others of the same network."""
+
+    run: Run
+    background: Run  # a VAE of mutated digits
+    autoencoder: Run
+
+
+def trained_beside(run: Run, dataset: Dataset, args) -> Models:
+    """Trains the background model and the autoencoder, for fewer epochs."""
     config = run.config.copy_and_resolve_references().unlock()
     config.train.num_epochs, config.train.schedule_epochs = args.epochs, 0.0
     config.train.steps_per_call = 0
     config.eval.every_epochs = config.checkpoint.every_epochs = args.epochs
-    config.data.num_test, config.eval.nll_samples = 0, 10
-    parts = dataset.train, dataset.valid, dataset.test
-    grey = [mutated(part.take(slice(None)), i) for i, part in enumerate(parts)]
-    x_train = np.concatenate(grey[:2])
-    made = data.from_arrays("mutated", x_train, grey[2], num_valid=dataset.valid.num)
-    return vae_jax.train(config, args.background, dataset=made)
+    config.eval.nll_samples, config.eval.estimators = 10, ()
+    folder, plain = Path(args.workdirs), config.copy_and_resolve_references()
+    plain.model.name = "ae"
+    autoencoder = vae_jax.train(plain, folder / "autoencoder")
+    grey = mutated(dataset.train.take(slice(None)), 0)
+    num = dataset.valid.num
+    made = data.from_arrays("mutated", grey, num_valid=num, num_test=num)
+    return Models(run, vae_jax.train(config, folder / "mutated", dataset=made), autoencoder)
 
 
 def pixel_means(dataset: Dataset) -> np.ndarray:
@@ -315,8 +343,9 @@ def rows_of(sets: dict[str, Found], auroc: dict[str, dict[str, float]]) -> list[
         rows.append(row + (cells or [""] * len(SCORES)))
     if "Fashion-MNIST" not in sets:
         rows.append(["Fashion-MNIST", "not at hand"] + [""] * (4 + len(SCORES)))
-    for name, of in (("least of the column", np.min), ("mean of the column", np.mean)):
-        column = [of([row[score] for row in auroc.values()]) for score in SCORES]
+    several = [row for name, row in auroc.items() if len(sets[name].x) > 1]
+    for name, of in (("least of sets of several", np.min), ("mean of these", np.mean)):
+        column = [of([row[score] for row in several]) for score in SCORES]
         rows.append([name] + [""] * 5 + [f"{value:.3f}" for value in column])
     return rows
 
@@ -326,12 +355,12 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", default="runs/mnist", help="of a run of configs/mnist.py")
-    parser.add_argument("--background", default="runs/mutated", help="of the background model")
+    parser.add_argument("--workdirs", default="runs/strangeness", help="of what is trained here")
     parser.add_argument("--data_dir", default="", help="where prepared TFDS data lies")
     parser.add_argument("--output", default="experiments/strangeness")
     parser.add_argument("--num", type=int, default=1000, help="images of each set")
     parser.add_argument("--samples", type=int, default=200, help="importance samples")
-    parser.add_argument("--epochs", type=float, default=20.0, help="of the background model")
+    parser.add_argument("--epochs", type=float, default=20.0, help="of the two models trained here")
     return parser
 
 
@@ -341,10 +370,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run = vae_jax.load(args.workdir)
         dataset = run.dataset()
-        background = train_background(run, dataset, args)
+        models = trained_beside(run, dataset, args)
     except UserError as error:
         sys.exit(str(error))
-    for model in (run, background):
+    for model in models:
         model.config.unlock().eval.nll_samples = args.samples
     order = np.random.default_rng(0).permutation(dataset.test.num)
     num = min(args.num, dataset.test.num // 2)
@@ -352,7 +381,7 @@ def main(argv: list[str] | None = None) -> None:
     grey |= strange(dataset.test.take(order[num : 2 * num]), args)
     pixel_mean, sets = pixel_means(dataset), {}
     for i, (name, images) in enumerate(grey.items()):
-        sets[name] = measure(run, background, pixel_mean, binarized(images, i))
+        sets[name] = measure(models, pixel_mean, binarized(images, i))
     held_out = binarized(dataset.valid.take(slice(0, num)), 100)
     typical = float(log_p(run, held_out).mean())
     auroc = areas(sets["test digits"], dict(list(sets.items())[1:]), typical)
@@ -362,12 +391,15 @@ def main(argv: list[str] | None = None) -> None:
     drawn = np.asarray(255 * run.sample(5, num, noise=True)).astype(np.uint8)
     digits = sets["test digits"].log_p
     about = (
-        "AUROC of test digits against each set. L: code length, nats; log p: bound of "
+        "AUROC of test digits against each set; of one image the share of digits that are less "
+        "strange. L: code length, nats; log p: bound of "
         f"{args.samples} importance samples, nats. The largest log p of a test digit is "
         f"{digits.max():.1f}; the mean of draws of the model is {log_p(run, drawn).mean():.1f}."
     )
     names = ["images", "n", "mean log p", "log p - ELBO", "L, files", "L, neighbours", *SCORES]
-    write(output / "table.md", began, [about, "", *table(names, rows_of(sets, auroc))])
+    lines = [about, "", *table(names, rows_of(sets, auroc))]
+    trainings = [models.background.results, models.autoencoder.results]
+    write(output / "table.md", began, lines, trainings)
 
 
 if __name__ == "__main__":

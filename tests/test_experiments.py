@@ -30,7 +30,7 @@ SMALL = {
         "--workdir={folder}/runs",
     ],
     "strangeness.py": [
-        *["--workdir={run}", "--background={folder}/background", "--epochs=0.3", "--num=20"],
+        *["--workdir={run}", "--workdirs={folder}/beside", "--epochs=0.3", "--num=20"],
         "--samples=2",
     ],
     "similarity.py": [
@@ -202,7 +202,7 @@ def test_binarized_pixels_have_the_probability_of_their_grey_value():
 def test_neighbours_vote_and_nobody_for_himself():
     module = script("similarity.py")
     label, place = np.array([0, 0, 1, 1, 1]), np.array([[0.0], [1.0], [10.0], [11.0], [1.2]])
-    likeness = -module.distance(place)
+    likeness = -module.squared_distances(place)
     assert module.accuracy(likeness, label, 1) == 3 / 5  # place 1.2 and place 1 are neighbours
     far = likeness.copy()
     np.fill_diagonal(far, -1e9)
@@ -227,7 +227,7 @@ def test_a_divergence_is_that_of_gaussians():
 def test_scores_are_larger_for_what_is_stranger():
     module, zeros = script("strangeness.py"), np.zeros(2)
     x = np.zeros((2, 4, 4, 1), np.uint8)
-    digits = module.Found(x, np.array([-90.0, -80.0]), zeros, zeros, zeros, zeros, zeros)
+    digits = module.Found(x, np.array([-90.0, -80.0]), zeros, zeros, zeros, zeros, zeros, zeros)
     strange = digits._replace(log_p=np.array([-300.0, -20.0]), elbo=np.array([-310.0, -25.0]))
     found = module.areas(digits, {"strange": strange}, -85.0)["strange"]
     assert found["log p"] == 0.5 and found["typicality"] == 1.0

@@ -17,9 +17,9 @@ from vae_jax.errors import UserError
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.likelihoods.gaussian import gaussian
 from vae_jax.networks import layers
-from vae_jax.results import explorer, finish, markup
+from vae_jax.results import explorer, finish
 from vae_jax.types import Part
-from vae_jax.workdir import files
+from vae_jax.workdir import files, markup
 
 RNG = np.random.default_rng(0)
 RATE, ACTIVITY = [0.5, 0.0, 2.0], [0.3, 0.001, 0.8]  # of the three units of `config`
