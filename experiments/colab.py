@@ -170,7 +170,7 @@ print("distortion of the first images:", -jax.vmap(log_p_of_x)(x, z)[:6])
 # code costs, in nats. For two Gaussians it has a closed form, a sum over latent units:
 #
 # $$\mathrm{KL}\big(q(z|x)\,\|\,p(z)\big) =
-#   \tfrac12 \sum_j \mu_j^2 + \sigma_j^2 - 1 - \log\sigma_j^2$$
+#   \tfrac12 \sum_j \big(\mu_j^2 + \sigma_j^2 - 1 - \log\sigma_j^2\big)$$
 
 # %%
 rate = 0.5 * (q.mean**2 + sigma**2 - 1 - q.logvar)  # [16, 20]
@@ -243,7 +243,7 @@ for num_samples in (1, 10, 100, 1000):
 
 library = run.log_likelihood(jax.random.key(3), x, num_samples=1000)
 print(f"the library's:{library.mean():9.2f} nats, with other noise")
-np.testing.assert_allclose(log_p, library, atol=3)
+np.testing.assert_allclose(log_p.mean(), library.mean(), atol=1)
 
 # %% [markdown]
 # ## Look at it
@@ -337,8 +337,8 @@ show(lines, ["from one test image to the next"] + [""] * (len(lines) - 1))
 # %% [markdown]
 # ## Where to go from here
 #
-# - With 100 epochs, the default, this takes 5 minutes on two CPU cores, and gives the numbers of
-#   the README.
+# - `configs/mnist.py`, with 50 units, 100 epochs and 500 importance samples, takes 5 minutes on two
+#   CPU cores and gives the numbers of the README.
 # - Your own objective, prior and model: [research.ipynb](research.ipynb).
 # - Your own data: `dataset = vae_jax.data.from_arrays("mine", x_train, x_test, num_valid=500)`,
 #   then `vae_jax.train(config, "runs/mine", dataset=dataset)`.

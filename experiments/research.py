@@ -361,7 +361,7 @@ with vae_jax.Live() as live:
 
 # %%
 def optimum(train, latent_dim):
-    """The parameters of the maximum likelihood (Tipping & Bishop 1999, equation 7)."""
+    """The parameters of the maximum likelihood (Tipping & Bishop 1999, equations 7 and 8)."""
     values, vectors = np.linalg.eigh(np.cov(train.T, bias=True))
     values, vectors = values[::-1], vectors[:, ::-1]
     variance = values[latent_dim:].mean()
