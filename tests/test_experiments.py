@@ -16,7 +16,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 DATA = ["--data=digits", "--epochs=0.3"]
 SMALL = {
     "ae_vs_vae.py": [
-        *["--config={configs}/digits.py", "--epochs=0.3", "--num=100", "--units", "2", "3", "4"],
+        *["--config={configs}/digits.py", "--epochs=0.3", "--num=100", "--units", "2", "3"],
         "--workdir={folder}/runs",
     ],
     "two_terms.py": [
