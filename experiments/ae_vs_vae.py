@@ -182,7 +182,9 @@ def random_codes(run: Run, num: int, train: np.ndarray) -> dict[str, np.ndarray]
     if run.config.model.name != "ae":
         return {"VAE": np.asarray(drawn)}
     standard = jax.random.normal(jax.random.key(2), drawn.shape)
-    mixture = GaussianMixture(min(COMPONENTS, len(train) // 10), random_state=0).fit(train)
+    mixture = GaussianMixture(min(COMPONENTS, len(train) // 10), random_state=0).fit(
+        np.float64(train)
+    )
     return {
         "AE": np.asarray(standard),
         "AE, Gaussian": np.asarray(drawn),

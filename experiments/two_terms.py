@@ -2,8 +2,9 @@
 
     python experiments/two_terms.py
 
-The objective is distortion + beta * rate. One program trains a VAE for each beta. Three divergences
-are easily confused; each is measured on test images, in nats:
+The objective is distortion + beta * rate, where beta rises from 0 in the first epochs: without that
+(--warmup=0) codes are empty at smaller beta already. One program trains a VAE for each beta. Three
+divergences are easily confused; each is measured on test images, in nats:
 
     KL(q(z|x) || p(z))      the rate, the second term of the objective. It is 0 if and only if
                             q(z|x) is the prior; then the code says nothing of x. (The converse is
@@ -43,7 +44,7 @@ def make_config(args):
     if args.data:
         config.data.name, config.data.num_valid, config.data.num_test = args.data, 200, 300
     config.hypers.latent_dim = args.units
-    config.hypers.beta_warmup_epochs = 0.0  # curves of one beta each
+    config.hypers.beta_warmup_epochs = args.warmup
     config.train.num_epochs = args.epochs
     config.sweep.beta = tuple(args.betas)
     config.eval.all_members = True
@@ -119,7 +120,8 @@ def draw(path: Path, runs: list[Run], rows: list[dict]) -> None:
             textcoords="offset points",
             fontsize=8,
         )
-    axes[0].set(title="distortion in training", ylim=(0, 220))
+    rises = f"beta rises for {runs[0].config.hypers.beta_warmup_epochs:g} epochs"
+    axes[0].set(title=f"distortion in training; {rises}", ylim=(0, 220))
     axes[1].set(title="rate in training", yscale="symlog")
     axes[0].legend(title="beta", fontsize=8, frameon=False, ncols=2, title_fontsize=8)
     for axis in axes[:2]:
@@ -190,6 +192,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--betas", type=float, nargs="+", default=betas)
     parser.add_argument("--units", type=int, default=20)
     parser.add_argument("--epochs", type=float, default=15.0)
+    parser.add_argument(
+        "--warmup", type=float, default=5.0, help="epochs in which beta rises from 0"
+    )
     parser.add_argument("--samples", type=int, default=100, help="importance samples of the NLL")
     parser.add_argument("--examples", type=int, default=50, help="test images of AIS")
     parser.add_argument("--distributions", type=int, default=200, help="of AIS")
