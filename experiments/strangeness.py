@@ -25,6 +25,7 @@ evaluation does with the test digits; all scores are of these binary images.
 import argparse
 import io
 import sys
+import textwrap
 import time
 import zlib
 from pathlib import Path
@@ -328,7 +329,7 @@ def draw_heat(axis, rows: list[dict[str, float]]) -> None:
             colour = "white" if abs(value - 0.5) > 0.35 else "black"
             axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
     axis.set_yticks([])
-    names = [name.replace(", ", ",\n") for name in SCORES]
+    names = [textwrap.fill(name, 11) for name in SCORES]
     axis.set_xticks(range(len(SCORES)), names, fontsize=8)
     axis.set_title("AUROC, test digits against the set: 0.5 is chance", fontsize=9)
 
