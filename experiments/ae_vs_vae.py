@@ -188,7 +188,8 @@ def random_codes(run: Run, num: int, train: np.ndarray) -> dict[str, np.ndarray]
     return {
         "AE": np.asarray(standard),
         "AE, Gaussian": np.asarray(drawn),
-        "AE, mixture": np.float32(mixture.sample(num)[0]),
+        # They come sorted by component.
+        "AE, mixture": np.random.default_rng(0).permutation(np.float32(mixture.sample(num)[0])),
     }
 
 
@@ -335,13 +336,14 @@ def _numbers(figure, rows: dict, units) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
-    figure.supxlabel("latent units", fontsize=10)
+    for axis in axes[4:]:
+        axis.set_xlabel("latent units", fontsize=9)
     words = {"AE": "AE, N(0, I)", "pixels": "pixels, or test examples"}
     handles = [
         Line2D([], [], color=colour, label=words.get(name, name))
         for name, colour in COLOURS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower right", ncols=5, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
 
 def main(argv: list[str] | None = None) -> None:
