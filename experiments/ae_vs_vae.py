@@ -83,7 +83,6 @@ class Examples(NamedTuple):
 class Setting(NamedTuple):
     """What all models are measured with."""
 
-    dataset: Dataset
     train: Examples
     test: Examples
     num: int  # test examples, samples and training examples whose features are compared
@@ -125,11 +124,12 @@ def prepare(run: Run, num: int) -> Setting:
         pairs = pairs[test.label[pairs[:, 0]] != test.label[pairs[:, 1]]]
         features = make_features(dataset, run.config.data.binarize).apply
         known = features(Example(train.x))
-    return Setting(dataset, train, test, num, features, known, pairs)
+    return Setting(train, test, num, features, known, pairs)
 
 
 def examples(run: Run, dataset: Dataset, split: str, most: int) -> Examples:
-    positions = np.arange(min(getattr(dataset, split).num, most))
+    # In an order of their own: a folder's are sorted by label.
+    positions = np.random.default_rng(1).permutation(getattr(dataset, split).num)[:most]
     x = np.asarray(run.as_evaluated(dataset, split, positions).x)
     return Examples(x, getattr(dataset, split).labels(positions, ""))
 
@@ -304,8 +304,7 @@ def _random_codes(figure, ae: Run, vae: Run, setting: Setting) -> None:
 def _interpolations(figure, ae: Run, vae: Run, setting: Setting) -> None:
     axes = figure.subplots(1, 3)
     pairs = setting.pairs[:5]
-    x = ae.as_evaluated(setting.dataset, "test", pairs.ravel()).x
-    x = np.asarray(x).reshape(len(pairs), 2, *ae.example_shape)
+    x = setting.test.x[pairs].reshape(len(pairs), 2, *ae.example_shape)
     every = np.arange(0, STEPS + 1, 2)
     t = np.linspace(0, 1, STEPS + 1)[every][None, :, None, None, None]
     rows = {"pixels": (1 - t) * x[:, :1] + t * x[:, 1:]}
