@@ -231,3 +231,71 @@ def test_scores_are_larger_for_what_is_stranger():
     strange = digits._replace(log_p=np.array([-300.0, -20.0]), elbo=np.array([-310.0, -25.0]))
     found = module.areas(digits, {"strange": strange}, -85.0)["strange"]
     assert found["log p"] == 0.5 and found["typicality"] == 1.0
+
+
+# ae_vs_vae.py, two_terms.py and posteriors.py
+
+
+def test_pairs_of_other_labels_are_counted_among_the_closest():
+    module = script("ae_vs_vae.py")
+    place = np.repeat(np.arange(50.0)[:, None] * 100, 2, 0)  # 50 pairs of equal codes of 4,950
+    place[1::2] += 0.1
+    label = np.tile([0, 0, 0, 1], 25)
+    # 1% are 49 pairs, all of them of one place: of every second place the labels differ.
+    assert module.other_label(place, np.zeros(100)) == 0
+    assert abs(module.other_label(place, label) - 0.5) < 0.02
+
+
+def test_a_hole_is_farther_from_all_codes_than_codes_are():
+    module = script("ae_vs_vae.py")
+    rng = np.random.default_rng(0)
+    train, test = rng.uniform(size=(2000, 2)), rng.uniform(size=(1000, 2))
+    drawn = np.concatenate([train[:300], train[:100] + 5])
+    assert module.holes(train, test, drawn) == 0.25
+    assert module.holes(train, test, test) == pytest.approx(0.01, abs=0.001)
+
+
+def test_steps_along_a_line_are_equal_in_z_and_measured_in_x():
+    module = script("ae_vs_vae.py")
+    path = module.line(np.zeros((1, 2)), np.array([[3.0, 4.0]]))
+    np.testing.assert_allclose(np.linalg.norm(np.diff(path, axis=1), axis=2), 5 / 20, rtol=1e-5)
+    assert module.largest_step(path) == pytest.approx(1)
+    jump = np.zeros((1, 21, 1))
+    jump[:, 7:] = 1
+    assert module.largest_step(jump) == pytest.approx(20)
+
+
+def test_purity_is_the_share_of_the_most_frequent_label():
+    module = script("ae_vs_vae.py")
+    known = np.concatenate([np.zeros((10, 1)), np.full((10, 1), 9.0)])
+    label = np.array([0] * 7 + [1] * 3 + [2] * 10)
+    train = module.Examples(known, label)
+    setting = module.Setting(train, train, 1, lambda example: example.x, known, None)
+    assert module.purity(setting, np.array([[0.1]])) == pytest.approx(0.7)
+    assert module.purity(setting, np.array([[0.1], [8.9]])) == pytest.approx(0.85)
+
+
+def test_the_squares_of_the_spreads_add_up_to_the_variance_of_the_aggregate():
+    module = script("posteriors.py")
+    rng = np.random.default_rng(0)
+    mean, logvar = rng.normal(2, 0.8, (20_000, 3)), rng.normal(-1, 0.3, (20_000, 3))
+    codes = vae_jax.run.Codes(mean, logvar, np.zeros(20_000), np.arange(20_000))
+    active = np.array([True, True, False])
+    of_q, of_means, distance, rate = module.spreads(codes, np.full(20_000, True), active)
+    z = mean + np.exp(0.5 * logvar) * rng.normal(size=mean.shape)
+    assert of_q**2 + of_means**2 == pytest.approx(z[:, active].var(0).mean(), rel=0.02)
+    assert distance == pytest.approx(2, rel=0.02)
+    of_unit = 0.5 * (mean**2 + np.exp(logvar) - 1 - logvar)
+    assert rate == pytest.approx(of_unit.sum(1).mean(), rel=1e-4)
+
+
+def test_bounds_on_the_kl_of_the_aggregate_are_possible_values():
+    module = script("two_terms.py")
+
+    def bounds(lower, upper, of_units):
+        names = ("aggregate_kl_lower", "aggregate_kl", "dimension_wise_kl_lower")
+        return module.aggregate_bounds(dict(zip(names, (lower, upper, of_units), strict=True)))
+
+    assert bounds(0.3, 0.5, 0.1) == (0.3, 0.5)
+    assert bounds(-20.0, 17.0, 0.1) == (0.1, 17.0)  # at least that of single units
+    assert bounds(-0.1, -0.01, -0.02) == (0.0, 0.0)  # of an empty code, but for noise
