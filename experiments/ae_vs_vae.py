@@ -261,13 +261,18 @@ def of_pixels(run: Run, setting: Setting) -> dict[str, float]:
 
 
 def draw(path: Path, runs: dict[str, list[Run]], setting: Setting, rows: dict, units) -> None:
-    figure = Figure(figsize=(13, 13.4), layout="constrained", dpi=100)
-    parts = figure.subfigures(4, 1, height_ratios=(3.6, 3.0, 2.6, 4.4))
-    middle = len(units) // 2
-    _code_maps(parts[0], runs["ae"][0], runs["vae"][0], setting)
-    _random_codes(parts[1], runs["ae"][middle], runs["vae"][middle], setting)
-    _interpolations(parts[2], runs["ae"][middle], runs["vae"][middle], setting)
-    _numbers(parts[3], rows, units)
+    (ae, *_), (vae, *_) = runs["ae"], runs["vae"]
+    panels = [(3.6, lambda figure: _code_maps(figure, ae, vae, setting))]
+    if len(ae.example_shape) == 3:  # images
+        middle = [runs[model][len(units) // 2] for model in ("ae", "vae")]
+        panels.append((3.0, lambda figure: _random_codes(figure, *middle, setting)))
+        panels.append((2.6, lambda figure: _interpolations(figure, *middle, setting)))
+    panels.append((4.4, lambda figure: _numbers(figure, rows, units)))
+    heights = [height for height, _ in panels]
+    figure = Figure(figsize=(13, 0.985 * sum(heights)), layout="constrained", dpi=100)
+    parts = figure.subfigures(len(panels), 1, height_ratios=heights)
+    for part, (_, draw_panel) in zip(parts, panels, strict=True):
+        draw_panel(part)
     figure.savefig(path)
 
 
