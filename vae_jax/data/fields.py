@@ -25,6 +25,7 @@ FIELDS = {
     ),
     "condition": Field((), "names of labels that the model is given beside x", of_names=True),
     "seed": Field(0, "of the order of examples", least=0, below=2**31),
+    "shuffle": Field(True, "whether every epoch has an order of its own; False: that of the data"),
     "resident": Field(
         "auto", "whether the training set is kept on the device", choices=("auto", "yes", "no")
     ),

@@ -63,6 +63,10 @@ def _permutation(num: int, *seed: int) -> np.ndarray:
     return shuffled(num, *seed).astype(np.int32 if num < 2**31 else np.int64)
 
 
+def _identity(num: int, *_seed: int) -> np.ndarray:
+    return np.arange(num, dtype=np.int32 if num < 2**31 else np.int64)
+
+
 def store(split: Split) -> Example:
     """The whole split in memory, in its order, one row per example: x [n, D]."""
     return jax.tree.map(np.ascontiguousarray, split.examples(slice(None)))
@@ -76,6 +80,7 @@ def chunks(
     seed: int,
     resident: bool,
     member_seeds: Iterable[int] | None = None,
+    shuffle: bool = True,
 ) -> Iterator[tuple[Example | None, np.ndarray]]:
     """Yields (rows, index int32 [T, B]) of T steps; the batch of step t is rows[index[t]].
 
@@ -95,7 +100,8 @@ def chunks(
     seeds = [None] if member_seeds is None else [int(s) for s in member_seeds]
     # A batch may need the end of an epoch and the start of the next. More permutations of a large
     # dataset would fill the memory.
-    permutation = functools.lru_cache(maxsize=2 * len(set(seeds)))(_permutation)
+    of_epoch = _permutation if shuffle else _identity
+    permutation = functools.lru_cache(maxsize=2 * len(set(seeds)))(of_epoch)
 
     def examples(bound: tuple[int, int]) -> np.ndarray:
         start, stop = (step * batch_size for step in bound)

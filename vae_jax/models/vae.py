@@ -18,7 +18,7 @@ from vae_jax import distributions
 from vae_jax.distributions import Gaussian
 from vae_jax.models.draws import keeps_score, scale_gradient, shifted
 from vae_jax.models.ingredients import Ingredients, as_example, observed_values
-from vae_jax.types import Draw, Generator, Hypers, Model, Network, Params, Part
+from vae_jax.types import Draw, Field, Generator, Hypers, Model, Network, Params, Part
 
 
 def vae(
@@ -27,6 +27,7 @@ def vae(
     make_prior,
     width: int,
     to_input=observed_values,
+    log_sigma: bool = False,
 ) -> Model:
     """A Model from its parts; x may come flat or in the shape that `p_x` decodes to.
 
@@ -36,6 +37,7 @@ def vae(
       make_prior: encode -> p(z).
       width: latent units of the arrays.
       to_input: Example -> what the encoder network sees.
+      log_sigma: whether the encoder's second output is log sigma, not logvar = 2 log sigma.
     """
 
     def active(hypers: Hypers) -> jax.Array:
@@ -43,6 +45,7 @@ def vae(
 
     def posterior_of(params: Params, x, hypers: Hypers, offset=None) -> Gaussian:
         mean, logvar = encoder.apply(params["encoder"], to_input(as_example(x)))
+        logvar = 2 * logvar if log_sigma else logvar
         q = shifted(Gaussian(mean, distributions.bounded(logvar)), offset)
         mask = active(hypers)
         return Gaussian(jnp.where(mask, q.mean, 0.0), jnp.where(mask, q.logvar, 0.0))
@@ -118,20 +121,25 @@ def vae(
     )
 
 
-def make(_section, ingredients: Ingredients) -> Model:
+def make(section, ingredients: Ingredients) -> Model:
     return vae(
         ingredients.architecture.encoder,
         ingredients.generator(),
         ingredients.make_prior,
         ingredients.width,
         ingredients.to_input,
+        section.encoder_scale == "log_sigma",
     )
 
 
+ENCODER_SCALE = Field(
+    "logvar", "what the encoder's second output is", choices=("logvar", "log_sigma")
+)
 PART = Part(
     "model",
     "vae",
     make,
     "Variational autoencoder",
-    provides=("a rate", "a prior"),
+    fields={"encoder_scale": ENCODER_SCALE},
+    provides=("a rate", "a prior", "importance weights"),
 )

@@ -11,10 +11,15 @@ import jax.numpy as jnp
 
 from vae_jax import rng as streams
 from vae_jax.models.draws import batch_size, draw_batch
-from vae_jax.objectives import capacity, elbo, free_bits
+from vae_jax.objectives import capacity, elbo, free_bits, iwae
 from vae_jax.types import Draw, Example, Hypers, Model, Objective, Params
 
-OBJECTIVES = {"elbo": elbo.PART, "free_bits": free_bits.PART, "capacity": capacity.PART}
+OBJECTIVES = {
+    "elbo": elbo.PART,
+    "free_bits": free_bits.PART,
+    "capacity": capacity.PART,
+    "iwae": iwae.PART,
+}
 
 
 def make_loss_fn(

@@ -13,6 +13,14 @@ import optax
 
 from vae_jax.types import Field, Hypers, Objective, Params, Part
 
+MOMENTS = {
+    "adam_b1": Field(0.9, "decay of the first moments", least=0, below=1),
+    "adam_b2": Field(0.999, "decay of the second moments", least=0, below=1),
+    "adam_epsilon": Field(1e-8, "added to the root of the second moments", above=0),
+    "second_moments": Field(
+        "zeros", "what they start at; Burda et al. 2016: ones", choices=("zeros", "ones")
+    ),
+}
 WEIGHT_DECAY = {"weight_decay": Field(1e-4, "of adamw and lion", least=0)}
 # Hyper-parameters that all optimizers have.
 HYPERS = {
@@ -35,12 +43,25 @@ def _with_decay(make: Callable) -> Callable:
     return lambda h: make(h["learning_rate"], weight_decay=h["weight_decay"])
 
 
+def _adam(section, hypers: Hypers) -> optax.GradientTransformation:
+    """Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1)."""
+    rate, decays = hypers["learning_rate"], (section.adam_b1, section.adam_b2)
+    adam = optax.adam(rate, *decays, eps=section.adam_epsilon)
+    if section.second_moments == "zeros":
+        return adam
+
+    def init(params: Params):
+        return optax.tree_utils.tree_set(adam.init(params), nu=jax.tree.map(jnp.ones_like, params))
+
+    return optax.GradientTransformation(init, adam.update)
+
+
 def _momentum(h: Hypers) -> optax.GradientTransformation:
     return optax.sgd(h["learning_rate"], momentum=0.9)
 
 
 OPTIMIZERS = {
-    "adam": _optimizer("adam", _with_rate(optax.adam)),
+    "adam": Part("optimizer", "adam", _adam, "optax.adam", fields=MOMENTS),
     "adamw": _optimizer("adamw", _with_decay(optax.adamw), WEIGHT_DECAY),
     "adamax": _optimizer("adamax", _with_rate(optax.adamax)),
     "adabelief": _optimizer("adabelief", _with_rate(optax.adabelief)),

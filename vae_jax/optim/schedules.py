@@ -1,7 +1,8 @@
 """Schedules: the hyper-parameters in force at a step, as functions of traced ones.
 
-A learning-rate schedule's `make(section) -> decay`, where decay(progress) is the part of the
-learning rate that is left at a progress from 0 to 1 of the horizon.
+A learning-rate schedule's `make(section) -> decay`, where decay(progress, final) is the part of the
+learning rate that is left at a progress from 0 to 1 of the horizon, `final` being the part at its
+end.
 A beta schedule's `make(section) -> position`, where position(step, hypers, steps_per_epoch) is the
 step from which the warm-up of beta counts.
 """
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from vae_jax.types import Field, Hypers, Objective, Part
 
@@ -19,12 +21,37 @@ def warm_up(step, epochs, steps_per_epoch):
     return jnp.minimum(1.0, (step + 1) / jnp.maximum(epochs * steps_per_epoch, 1.0))
 
 
-def _cosine(progress):
-    return 0.5 * (1 + jnp.cos(jnp.pi * progress))
+def _cosine(_section) -> Callable:
+    def decay(progress, final):
+        return final + (1 - final) * (0.5 * (1 + jnp.cos(jnp.pi * progress)))
+
+    return decay
 
 
-def _linear(progress):
-    return 1.0 - progress
+def _linear(_section) -> Callable:
+    def decay(progress, final):
+        return final + (1 - final) * (1.0 - progress)
+
+    return decay
+
+
+def _constant(_section) -> Callable:
+    return lambda progress, _final: jnp.ones_like(progress)
+
+
+NUM_STAGES = 8
+
+
+def _stages(section) -> Callable:
+    """Stage i = 0, ..., 7 takes 3^i parts of the horizon, at the rate final^(i/7)."""
+    ends = np.cumsum(3.0 ** np.arange(NUM_STAGES))
+    starts = ends[:-1] / ends[-1]
+
+    def decay(progress, final):
+        left = final ** (jnp.sum(progress >= starts) / (NUM_STAGES - 1))
+        return jnp.round(left, 1) if section.rounded_rates else left
+
+    return decay
 
 
 def _decays_to_zero(config: dict, _data) -> str:
@@ -44,15 +71,24 @@ LR_FINAL_FRACTION = Field(
 )
 
 
-def _decay(name: str, decay: Callable, words: str, **about) -> Part:
-    return Part("learning_rate_schedule", name, lambda _section: decay, words, **about)
-
-
 _FALLS = {"hypers": {"lr_final_fraction": LR_FINAL_FRACTION}, "fits": _decays_to_zero}
+_KIND = "learning_rate_schedule"
 LEARNING_RATE_SCHEDULES = {
-    "cosine": _decay("cosine", _cosine, "half a period of a cosine", **_FALLS),
-    "linear": _decay("linear", _linear, "a straight line", **_FALLS),
-    "constant": _decay("constant", jnp.ones_like, "no decay"),
+    "cosine": Part(_KIND, "cosine", _cosine, "half a period of a cosine", **_FALLS),
+    "linear": Part(_KIND, "linear", _linear, "a straight line", **_FALLS),
+    "constant": Part(_KIND, "constant", _constant, "no decay"),
+    "stages": Part(
+        _KIND,
+        "stages",
+        _stages,
+        "eight stages, each three times as long as the one before (Burda et al. 2016)",
+        fields={
+            "rounded_rates": Field(
+                False, "whether each rate is rounded to tenths of the first, as in Burda's code"
+            )
+        },
+        **_FALLS,
+    ),
 }
 
 
@@ -108,8 +144,7 @@ def make_schedule(
     """
 
     def at(hypers: Hypers, step) -> Hypers:
-        left = decay(jnp.clip(step / horizon, 0.0, 1.0))
-        left = hypers["lr_final_fraction"] + (1 - hypers["lr_final_fraction"]) * left
+        left = decay(jnp.clip(step / horizon, 0.0, 1.0), hypers["lr_final_fraction"])
         rising = warm_up(step, hypers["lr_warmup_epochs"], steps_per_epoch)
         in_cycle = position(step, hypers, steps_per_epoch)
         of_beta = warm_up(in_cycle, hypers["beta_warmup_epochs"], steps_per_epoch)

@@ -27,6 +27,12 @@ TRAIN = {
 }
 EVAL = {
     "every_epochs": Field(1.0, "between validations during training", above=0),
+    "select": Field(
+        "elbo",
+        "what validations choose the best parameters by: the ELBO, or the bound of "
+        "objective.num_samples samples",
+        choices=("elbo", "bound"),
+    ),
     "nll_samples": Field(500, "importance samples per example at the end", above=0),
     "params": Field(
         "auto",

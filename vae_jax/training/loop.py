@@ -145,6 +145,7 @@ def _batches(program: Program, dataset: Dataset, bounds: list[tuple[int, int]], 
         seed=config.data.seed,
         resident=resident,
         member_seeds=None if config.sweep.shared_data else np.asarray(program.hypers["seed"]),
+        shuffle=config.data.shuffle,
     )
 
 
@@ -216,15 +217,25 @@ def validate(
     """Logs the ELBO of the validation split, at beta = 1, keeps the best parameters and stops
     members that no longer improve."""
     program = evaluator.program
-    found = evaluator.evaluate(averaged(state), dataset.valid, "valid", 1)
-    numbers = summarize(program, found, 1)
+    by_bound = program.config.eval.select == "bound"
+    num_samples = program.config.objective.num_samples if by_bound else 1
+    found = evaluator.evaluate(averaged(state), dataset.valid, "valid", num_samples)
+    numbers = summarize(program, found, num_samples)
     for i, values in enumerate(numbers[: len(program.members)]):
         if log.stopped_at[i] < 0:
             shown = ("elbo", "distortion", "rate", "active_units")
-            log.row(step, "valid", i, {k: values[k] for k in shown})
-    # Without a rate the distortion is all there is to judge by.
-    elbo = [-n["distortion"] if n["elbo"] is None else n["elbo"] for n in numbers]
-    elbo = devices.place(mesh, np.asarray(elbo, np.float32), "member")
-    state = _after_validation(program.steps.after_validation)(state, hypers, elbo)
+            row = {k: values[k] for k in shown}
+            log.row(step, "valid", i, row | ({"bound": -values["nll"]} if by_bound else {}))
+    judged = devices.place(
+        mesh, np.asarray([_judged(n, by_bound) for n in numbers], np.float32), "member"
+    )
+    state = _after_validation(program.steps.after_validation)(state, hypers, judged)
     log.stopped_at = devices.fetch(state.stopped_at)[: len(program.members)]
     return state
+
+
+def _judged(numbers: dict, by_bound: bool) -> float:
+    """What the best parameters have the most of. Without a rate the distortion is all there is."""
+    if by_bound:
+        return -numbers["nll"]
+    return -numbers["distortion"] if numbers["elbo"] is None else numbers["elbo"]
