@@ -94,14 +94,14 @@ def make_steps(
         (loss, metrics), grads = value_and_grad(state.params, x, keys.loss)
         grad_norm = optimizers.norm(grads)
         updates, opt_state = tx(now).update(grads, state.opt_state, state.params)
-        moved = (optax.apply_updates(state.params, updates), opt_state)
+        moved = optax.apply_updates(state.params, updates)
 
-        # A member whose loss or gradient is not finite is frozen with its last good parameters.
+        # A member whose loss or gradient is not finite is frozen with its last good parameters. The
+        # optimizer's state, which it never needs again, goes on: to keep that, too, would cost a
+        # quarter of a step of a small batch.
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         good = finite & is_running(state)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(good, new, old), moved, (state.params, state.opt_state)
-        )
+        params = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, state.params)
         keep = jnp.where(good, ema_decay, 1.0)
         average = optimizers.moving_average(state.average, params, keep, state.step)
         metrics = {"loss": loss} | metrics
