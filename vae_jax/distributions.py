@@ -48,3 +48,16 @@ def log_prob(q: Gaussian, z: jax.Array) -> jax.Array:
 def kl_to_standard_normal(q: Gaussian) -> jax.Array:
     """KL(q || N(0, 1)) per unit [Z], in nats, >= 0."""
     return 0.5 * (q.mean**2 + jnp.expm1(q.logvar) - q.logvar)
+
+
+def kl(q: Gaussian, p: Gaussian) -> jax.Array:
+    """KL(q || p) per unit [Z], in nats, >= 0."""
+    difference = q.logvar - p.logvar  # of logvars: a ratio of variances could overflow
+    distance = (q.mean - p.mean) ** 2 * jnp.exp(-p.logvar)
+    return 0.5 * (distance + jnp.expm1(difference) - difference)
+
+
+def product(a: Gaussian, b: Gaussian) -> Gaussian:
+    """The normalized product of two densities: precisions add up, and weigh the means."""
+    logvar = -jnp.logaddexp(-a.logvar, -b.logvar)
+    return Gaussian(b.mean + jax.nn.sigmoid(b.logvar - a.logvar) * (a.mean - b.mean), logvar)

@@ -192,6 +192,9 @@ class Model(NamedTuple):
     log_prior: Any = None  # (params, z, hypers) -> log p(z)  [], or None
     standard_normal: bool = False  # whether z is one layer with the prior N(0, I)
     perceptron: Perceptron | None = None  # of `decode`, see Generator
+    # (params, z, name, rng=None) -> z with the layers below `name` drawn from p given that layer, or
+    # without rng their means; None of a model with one layer
+    from_layer: Any = None
 
 
 class Objective(NamedTuple):
@@ -233,7 +236,9 @@ class Part(NamedTuple):
     words: str = ""  # what it is, in one line
     fields: dict[str, Field] = {}  # noqa: RUF012  static, of the section of its kind
     hypers: dict[str, Field] = {}  # noqa: RUF012  traced, of config.hypers
-    needs: tuple[str, ...] = ()  # what the other parts must provide, such as "a rate"
+    # what the other parts must provide, such as "a rate"; may be a function of the config
+    # {"section.field": value}
+    needs: tuple[str, ...] | Callable[[dict], tuple[str, ...]] = ()
     provides: tuple[str, ...] = ()
     uses: tuple[str, ...] = ("network", "likelihood", "prior")  # of a model: what it is made of
     # (config {"section.field": value}, facts of the data or None) -> what is wrong, or ""

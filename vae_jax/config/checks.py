@@ -167,9 +167,10 @@ def _check_together(config: dict, catalogue: Catalogue) -> None:
     there = {need for part in parts for need in getattr(part, "provides", ())}
     for kind in DEFAULTS:
         part = catalogue.chosen(kind, config)
-        for need in part.needs:
+        for need in _needs(part, config):
             if need not in there:
-                fit = [p.name for p in catalogue.parts[kind].values() if there.issuperset(p.needs)]
+                named = catalogue.parts[kind].values()
+                fit = [p.name for p in named if there.issuperset(_needs(p, config))]
                 raise UserError(
                     f"{CHOSEN_BY[kind]} {part.name!r} needs {need}, which model.name "
                     f"{config['model.name']!r} does not have; what fits is {', '.join(fit)}"
@@ -178,6 +179,12 @@ def _check_together(config: dict, catalogue: Catalogue) -> None:
         wrong = fits(config, None)
         if wrong:
             raise UserError(wrong)
+
+
+def _needs(part, config: dict) -> tuple[str, ...]:
+    """What a part must find in the others."""
+    needs = part.needs
+    return needs if isinstance(needs, tuple) else needs(config)
 
 
 def _unused(given: dict, members: list[dict], catalogue: Catalogue) -> dict[str, list]:

@@ -1,7 +1,7 @@
 """What a model is made of: the parts that the configuration chose beside it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,27 @@ from vae_jax.types import Architecture, Encode, Example, Generator, Likelihood, 
 
 
 class Ingredients(NamedTuple):
-    architecture: Architecture
+    make_architecture: Callable[[int], Architecture]  # of so many latent units
     likelihood: Likelihood  # of x in the data's own units
     make_prior: Callable[[Encode], Prior]
     to_input: Callable[[Example], jax.Array]  # what the encoder network sees of an example
     x_mean: jax.Array  # mean of the training examples, in their shape
-    width: int  # latent units of the arrays
+    width: int  # latent units of the arrays; of several layers, of the top one
+    dtype: Any = None  # what networks compute in; None: float32
 
-    def generator(self) -> Generator:
-        """p(x|z) of the decoder network and the likelihood, its mean at first that of the data."""
+    @property
+    def architecture(self) -> Architecture:
+        """The networks of a model whose only stochastic layer is `width` units wide."""
+        return self.make_architecture(self.width)
+
+    def generator(self, architecture: Architecture | None = None) -> Generator:
+        """p(x|z) of the decoder network and the likelihood, its mean at first that of the data.
+
+        Args:
+          architecture: has the decoder; by default `self.architecture`.
+        """
         start = self.likelihood.start(jnp.ravel(self.x_mean))
-        decoder = self.architecture.decoder(start)
+        decoder = (architecture or self.architecture).decoder(start)
         return generator(decoder, self.likelihood, jnp.shape(self.x_mean))
 
 

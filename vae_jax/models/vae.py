@@ -141,5 +141,5 @@ PART = Part(
     make,
     "Variational autoencoder",
     fields={"encoder_scale": ENCODER_SCALE},
-    provides=("a rate", "a prior", "importance weights"),
+    provides=("a rate", "a prior", "importance weights", "an encoder apart from p(x, z)"),
 )

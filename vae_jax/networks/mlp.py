@@ -52,6 +52,45 @@ class Decoder(nn.Module):
         return h.reshape(self.start.shape)
 
 
+class Features(nn.Module):
+    """Hidden layers alone: x -> h [hidden[-1]], or x itself without any."""
+
+    hidden: tuple[int, ...]
+    activation: str
+    latent_dim: Any = 1  # nothing here has a latent axis
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> jax.Array:
+        for size in self.hidden:
+            h = ACTIVATIONS[self.activation](Dense(size)(h))
+        return h
+
+
+class Conditional(nn.Module):
+    """z of one stochastic layer -> (mean, logvar) of another, each [width].
+
+    `latent_dim` is the number of active units of (the input, the output); None for an input that
+    has no latent axis.
+    """
+
+    hidden: tuple[int, ...]
+    activation: str
+    width: int
+    latent_dim: Any = (1, 1)
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        inputs, outputs = self.latent_dim
+        first = Dense.kernel_init if inputs is None else per_latent_unit(1, inputs)
+        h, head = z, per_latent_unit(0, outputs)
+        for size in self.hidden:
+            h = ACTIVATIONS[self.activation](Dense(size, first)(h))
+            first = Dense.kernel_init
+        mean = Dense(self.width, head, name="mean")(h)
+        logvar = Dense(self.width, head, name="logvar")(h)
+        return mean, logvar
+
+
 def make(
     section: Any,
     input_shape: tuple[int, ...],
@@ -70,6 +109,19 @@ def make(
         return made._replace(perceptron=Perceptron(_layers, section.activation))
 
     return Architecture(encoder, decoder)
+
+
+def conditional(
+    inputs: int, width: int, hidden: tuple[int, ...], activation: str, dtype: Any = None
+) -> Network:
+    """The network of a Gaussian [width] given a stochastic layer [inputs]: see `Conditional`."""
+    fields = {"hidden": tuple(hidden), "activation": activation, "width": width}
+    return pure(Conditional, jnp.zeros(inputs), dtype, **fields)
+
+
+def features(inputs: int, hidden: tuple[int, ...], activation: str, dtype: Any = None) -> Network:
+    """Hidden layers alone, of an array [inputs]."""
+    return pure(Features, jnp.zeros(inputs), dtype, hidden=tuple(hidden), activation=activation)
 
 
 def _layers(params: Params) -> list[tuple[jax.Array, jax.Array]]:

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 
 from vae_jax import rng as streams
 from vae_jax.models.draws import batch_size, draw_batch
-from vae_jax.objectives import capacity, elbo, free_bits, iwae
+from vae_jax.objectives import (
+    capacity,
+    ciwae,
+    elbo,
+    free_bits,
+    iwae,
+    jvi,
+    multi_iwae,
+    piwae,
+)
 from vae_jax.types import Draw, Example, Hypers, Model, Objective, Params
 
 OBJECTIVES = {
@@ -19,6 +28,10 @@ OBJECTIVES = {
     "free_bits": free_bits.PART,
     "capacity": capacity.PART,
     "iwae": iwae.PART,
+    "ciwae": ciwae.PART,
+    "piwae": piwae.PART,
+    "multi_iwae": multi_iwae.PART,
+    "jvi": jvi.PART,
 }
 
 

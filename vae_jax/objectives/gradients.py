@@ -27,12 +27,10 @@ z_k alone.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax.objectives.elbo import terms
 from vae_jax.types import Draw, Field, Hypers, Params
 
 # (log_w [K], hypers) -> F []
@@ -69,23 +67,23 @@ def surrogate(
         draw = draws(params) if gradient == "reparameterized" else draws(params, score=False)
         return -value(weighted(draw, hypers["beta"])), draw
 
-    draw = draws(constant(params))
-    log_w = constant(weighted(draw, hypers["beta"]))
+    log_w = constant(weighted(draws(constant(params)), hypers["beta"]))
     first = jax.vmap(jax.grad(lambda one: bound(one, hypers)))(log_w)
     if gradient == "dreg":
         second = jax.vmap(lambda one: _second_derivatives(bound, one, hypers))(log_w)
-        # An F_k that is zero has an F_kk that is zero: weights below the smallest float32.
         through_z = first - hypers["beta"] * second
+        # An F_k that is zero has an F_kk that is zero: weights below the smallest float32.
         path = jnp.where(first == 0, 0.0, through_z / jnp.where(first == 0, 1.0, first))
-        moving = first * weighted(draws(params, path), hypers["beta"])
+        draw = draws(params, path)
+        moving = first * weighted(draw, hypers["beta"])
     else:
         no_path = jnp.zeros_like(log_w)
-        scored = draws(params, no_path, True)
-        # log q(z|x): its value is zero here, its gradient is the score
-        log_q = draws(params, no_path, False).log_w - scored.log_w
+        draw = draws(params, no_path, True)
+        # log q(z|x), but for its value, which is zero.
+        log_q = draws(params, no_path, False).log_w - draw.log_w
         without = jax.vmap(lambda one: _without_each(bound, one, hypers))(log_w)
         signal = jax.vmap(lambda one: bound(one, hypers))(log_w)[:, None] - without
-        moving = first * weighted(scored, hypers["beta"]) + signal * log_q
+        moving = first * weighted(draw, hypers["beta"]) + signal * log_q
     moving = jnp.mean(jnp.sum(moving, axis=1))
     return -value(log_w) - (moving - constant(moving)), draw
 
@@ -105,15 +103,6 @@ def _without_each(bound: Bound, log_w: jax.Array, hypers: Hypers) -> jax.Array:
     others = (jnp.sum(log_w) - log_w) / (len(log_w) - 1)
     rows = jnp.where(jnp.eye(len(log_w), dtype=bool), others[:, None], log_w[None, :])
     return jax.vmap(lambda one: bound(one, hypers))(rows)
-
-
-def metrics_of(draw: Draw, bounds: dict[str, Bound], hypers: Hypers) -> dict[str, Any]:
-    """The terms of the ELBO and each of `bounds`, all at beta = 1, means over the batch."""
-    values = {
-        name: jnp.mean(jax.vmap(lambda one, bound=bound: bound(one, hypers))(draw.log_w))
-        for name, bound in bounds.items()
-    }
-    return terms(draw) | values
 
 
 def needs_two_samples(config: dict, _data=None) -> str:

@@ -9,9 +9,8 @@ import math
 
 import jax
 
-from vae_jax.objectives.elbo import BETA, no_networks, penalty
-from vae_jax.objectives.gradients import GRADIENT, metrics_of, needs_two_samples, surrogate
-from vae_jax.types import Hypers, Objective, Part
+from vae_jax.objectives.multi_sample import part
+from vae_jax.types import Hypers
 
 
 def log_mean(log_w: jax.Array, _hypers: Hypers | None = None) -> jax.Array:
@@ -19,21 +18,6 @@ def log_mean(log_w: jax.Array, _hypers: Hypers | None = None) -> jax.Array:
     return jax.nn.logsumexp(log_w) - math.log(len(log_w))
 
 
-def make(section, _z_like) -> Objective:
-    def loss(params, draws, _x, _rng, hypers) -> tuple[jax.Array, dict]:
-        value, draw = surrogate(log_mean, section.gradient, params, draws, hypers)
-        return value + penalty(draw), metrics_of(draw, {"bound": log_mean}, hypers)
-
-    return Objective(no_networks, loss)
-
-
-PART = Part(
-    "objective",
-    "iwae",
-    make,
-    "the importance-weighted bound of num_samples samples",
-    fields={"gradient": GRADIENT},
-    hypers={"beta": BETA},
-    needs=("importance weights",),
-    fits=needs_two_samples,
+PART = part(
+    "iwae", lambda _section: log_mean, "the importance-weighted bound of num_samples samples"
 )

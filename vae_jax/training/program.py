@@ -211,12 +211,13 @@ def _new_model(
     view = make_view(config.data.binarize, facts.scaling)
     prior = catalogue.chosen("prior", named)
     ingredients = Ingredients(
-        architecture=_architecture(config, facts, catalogue, width, dtype),
+        make_architecture=lambda width: _architecture(config, facts, catalogue, width, dtype),
         likelihood=_likelihood(config, facts, catalogue),
         make_prior=lambda encode: prior.make(config.prior, width, encode, facts.x_mean),
         to_input=view.to_input,
         x_mean=jnp.asarray(facts.x_mean),
         width=width,
+        dtype=dtype,
     )
     return catalogue.chosen("model", named).make(config.model, ingredients)
 
