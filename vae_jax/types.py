@@ -192,8 +192,8 @@ class Model(NamedTuple):
     log_prior: Any = None  # (params, z, hypers) -> log p(z)  [], or None
     standard_normal: bool = False  # whether z is one layer with the prior N(0, I)
     perceptron: Perceptron | None = None  # of `decode`, see Generator
-    # (params, z, name, rng=None) -> z with the layers below `name` drawn from p given that layer, or
-    # without rng their means; None of a model with one layer
+    # (params, z, name, rng=None) -> z with the layers below `name` drawn from p given it, or their
+    # means without rng; None of a model with one layer
     from_layer: Any = None
 
 

@@ -1,0 +1,315 @@
+"""Models with several stochastic layers: against an exact marginal, and their gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from making import KNOWN, check
+from oracles import float64
+
+from vae_jax import default, distributions
+from vae_jax.distributions import Gaussian
+from vae_jax.likelihoods.gaussian import gaussian
+from vae_jax.metrics.importance_bound import bound
+from vae_jax.models.draws import total
+from vae_jax.models.generator import generator
+from vae_jax.models.hierarchical import Inference, Layers, hierarchical
+from vae_jax.objectives import OBJECTIVES, make_loss_fn
+from vae_jax.priors.standard_normal import standard_normal
+from vae_jax.training.program import Facts, make_model
+from vae_jax.types import Network
+
+GRADIENTS = ("reparameterized", "stl", "dreg", "score_function")
+
+
+class Chain:
+    """z2 ~ N(0, 1), z1|z2 ~ N(a z2, s1), x|z1 ~ N(w z1, s2), three values of x; all Gaussian.
+
+    `model` is built by the package's own `hierarchical`. Its q is the posterior, drawn upwards as
+    q(z1|x) q(z2|z1) or downwards as q(z2|x) q(z1|z2, x), with all means moved by `error`.
+    """
+
+    def __init__(self, downwards: bool, error: float = 0.0):
+        self.w, self.a, s1, s2 = np.array([0.8, -0.5, 1.1]), 0.9, 0.6, 0.5
+        joint = np.array([[self.a**2 + s1, self.a], [self.a, 1.0]])  # of (z1, z2)
+        self.true = scipy.stats.multivariate_normal(
+            np.zeros(3), joint[0, 0] * np.outer(self.w, self.w) + s2 * np.eye(3)
+        )
+        evidence = self.w @ self.w / s2  # precision that x adds to z1
+
+        def given_x(precision, to_mean):
+            """(mean of x, logvar) of a layer: x enters by w.x alone."""
+            return to_mean / precision * self.w / s2, -np.log(precision)
+
+        if downwards:
+            of_z1 = 1 / s1 + evidence  # given z2 and x
+            spread = s1 + 1 / evidence  # of the estimate of z1 by x, given z2
+            top = 1 + self.a**2 / spread
+            first = given_x(top, self.a / spread / evidence)
+            parts = {"z2": (first[0], 0.0, first[1])}
+            parts["z1"] = (self.w / s2 / of_z1, self.a / s1 / of_z1, -np.log(of_z1))
+        else:
+            first = given_x(1 / joint[0, 0] + evidence, 1.0)
+            parts = {"z1": (first[0], 0.0, first[1])}
+            slope = joint[0, 1] / joint[0, 0]
+            parts["z2"] = (np.zeros(3), slope, np.log(1 - slope * joint[0, 1]))
+        order = ["z2", "z1"] if downwards else ["z1", "z2"]
+
+        def q(params, x, name, z, _hypers):
+            of_x, of_z, logvar = params["encoder"][name]
+            other = z[order[0]][0] if name == order[1] else 0.0
+            return Gaussian((of_x @ x + of_z * other + error)[None], logvar[None])
+
+        inference = Inference(
+            order,
+            lambda _rng, _hypers: jax.tree.map(jnp.asarray, parts),
+            lambda _params, example: example.x,
+            q,
+        )
+        decoder = Network(
+            lambda _rng, _dim: {"w": jnp.asarray(self.w)}, lambda p, z: (p["w"] * z)[:, None]
+        )
+        down = Network(
+            lambda _rng, _active: {"a": jnp.asarray(self.a), "v": jnp.log(jnp.asarray(s1))},
+            lambda p, z: (p["a"] * z, p["v"][None]),
+        )
+        layers = Layers({"z1": 1, "z2": 1}, standard_normal(1), {"z1": down}, log_sigma=False)
+        p_x = generator(decoder, gaussian(np.sqrt(s2), False), (3,))
+        self.model = hierarchical(layers, inference, p_x)
+        self.hypers = {"latent_dim": jnp.int32(1), "beta": jnp.asarray(1.0)}
+        self.params = self.model.init(jax.random.key(0), self.hypers)
+
+    def sample(self, num):
+        return self.true.rvs(num, random_state=3)
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+def test_the_posterior_layer_by_layer_gives_log_p_for_every_epsilon(downwards):
+    with float64():
+        chain = Chain(downwards)
+        x = chain.sample(4)
+        keys = jax.random.split(jax.random.key(1), 50)
+        draw = jax.vmap(jax.vmap(chain.model.draw, (None, None, 0, None)), (None, 0, None, None))
+        drawn = jax.jit(draw)(chain.params, jnp.asarray(x), keys, chain.hypers)
+        expected = np.repeat(chain.true.logpdf(x)[:, None], 50, 1)
+        np.testing.assert_allclose(drawn.log_w, expected, rtol=1e-10)
+        assert np.std(drawn.distortion) > 0.1
+        # The rate is analytic where it can be, and has the same expectation.
+        rate = np.asarray(total(drawn.rate, 2))
+        elbo = -(drawn.distortion + rate)
+        error = 5 * np.std(elbo, axis=1) / np.sqrt(50) + 1e-12
+        assert (np.abs(elbo.mean(1) - expected[:, 0]) < error).all()
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+def test_the_bound_comes_to_the_exact_marginal(downwards):
+    with float64():
+        chain = Chain(downwards, error=0.3)
+        x = chain.sample(3)
+        args = (jax.random.key(0), jnp.arange(3), chain.hypers, 40_000, 2000)
+        found = jax.jit(lambda x: bound(chain.model, chain.params, x, *args))(jnp.asarray(x))
+        np.testing.assert_allclose(found.log_p, chain.true.logpdf(x), atol=0.01)
+        assert (-found.distortion - total(found.rate, 1) < found.log_p - 0.05).all()
+
+
+@functools.cache
+def gradients(downwards, gradient, num=20_000):
+    """Gradients [num, P] of the loss of IWAE with 3 samples; exact q, so that F is log p(x)."""
+    with float64():
+        chain = Chain(downwards)
+        x = jnp.asarray(chain.sample(1))[None]
+        section = default().objective
+        section.gradient = gradient
+        objective = OBJECTIVES["iwae"].make(section, None)
+        loss_fn = make_loss_fn(chain.model, objective, chain.hypers, 3)
+
+        def one(key):
+            grads = jax.grad(lambda params: loss_fn(params, x, key)[0])(chain.params)
+            of_p = {"w": grads["decoder"]["network"]["w"], **grads["prior"]["z1"]}
+            return of_p, grads["encoder"]
+
+        return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(4), num))
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_every_estimator_has_the_gradient_of_the_exact_marginal(gradient, downwards):
+    of_p, of_q = gradients(downwards, gradient)
+    chain = Chain(downwards)
+    x, step = chain.sample(1), 1e-5
+
+    def log_p(w, a, logvar):
+        cov = (a**2 + np.exp(logvar)) * np.outer(w, w) + 0.5 * np.eye(3)
+        return scipy.stats.multivariate_normal(np.zeros(3), cov).logpdf(x)
+
+    at = [*chain.w, chain.a, np.log(0.6)]
+    exact = []
+    for i in range(5):
+        high, low = np.array(at), np.array(at)
+        high[i], low[i] = high[i] + step, low[i] - step
+        pair = [log_p(v[:3], v[3], v[4]) for v in (high, low)]
+        exact.append(-(pair[0] - pair[1]) / (2 * step))
+    found = np.column_stack([of_p["w"], of_p["a"], of_p["v"]])
+    t = (found.mean(0) - exact) / (found.std(0) / np.sqrt(len(found)))
+    assert np.abs(t).max() < 4.5
+    if gradient in ("stl", "dreg"):  # all log-weights are equal
+        assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(of_q)) < 1e-8
+
+
+# Small networks, one model of each kind.
+
+
+def configured(name, **changes):
+    config = default()
+    config.model.name, config.model.widths = name, (4, 3)
+    config.model.hidden, config.network.hidden, config.hypers.latent_dim = (5,), (6,), 2
+    config.model.activation = config.network.activation = "tanh"
+    if name == "ladder":
+        config.model.features = 5
+    for field, value in changes.items():
+        config.model[field] = value
+    return check(config)
+
+
+@functools.cache
+def small(name, width=2):
+    model = make_model(configured(name), Facts(jnp.full((3, 2, 1), 0.4), 100), KNOWN, width)
+    return model._replace(init=jax.jit(model.init))
+
+
+HYPERS = {"latent_dim": jnp.int32(2), "beta": jnp.float32(1.0)}
+X = jnp.array([[1.0, 0, 0, 1, 1, 0], [0.0, 1, 0, 1, 0, 0]])
+MODELS = ("hierarchical", "ladder")
+
+
+@functools.cache
+def encoder_gradients(name, gradient, num=4000):
+    """Of IWAE with 4 samples [num, P], params away from their start, where q is nearly p."""
+    model = small(name)
+    params = jax.tree.map(lambda a: 1.7 * a + 0.1, model.init(jax.random.key(1), HYPERS))
+    section = default().objective
+    section.gradient = gradient
+    loss_fn = make_loss_fn(model, OBJECTIVES["iwae"].make(section, None), HYPERS, 4)
+
+    def one(key):
+        grads = jax.grad(lambda params: loss_fn(params, X, key)[0])(params)
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grads["encoder"])])
+
+    return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(2), num)), np.float64)
+
+
+def rms_t(difference):
+    moves = difference.std(0) > 1e-6
+    difference = difference[:, moves]
+    t = difference.mean(0) / (difference.std(0) / np.sqrt(len(difference)))
+    return np.sqrt(np.mean(t**2))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_doubly_reparameterized_gradients_are_unbiased_and_plain_path_gradients_are_not(name):
+    plain = encoder_gradients(name, "reparameterized")
+    assert 0.5 < rms_t(encoder_gradients(name, "dreg") - plain) < 1.6
+    assert rms_t(encoder_gradients(name, "stl") - plain) > 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_log_w_is_log_joint_minus_log_q_and_weights_change_no_value(name):
+    model = small(name)
+    params = model.init(jax.random.key(0), HYPERS)
+
+    def values(weight, score):
+        return model.draw(params, X[0], jax.random.key(3), HYPERS, weight, score)
+
+    drawn = jax.jit(lambda: [values(None, None), values(jnp.float32(0.3), None), values(0.0, True)])
+    plain, *others = drawn()
+    log_q = model.log_q(params, X[0], plain.z, HYPERS)
+    log_joint = model.log_joint(params, X[0], plain.z, HYPERS)
+    np.testing.assert_allclose(plain.log_w, log_joint - log_q, rtol=1e-5)
+    for other in others:
+        np.testing.assert_allclose(other.log_w, plain.log_w, rtol=1e-5)
+    assert {k: v.shape for k, v in plain.z.items()} == {"z1": (4,), "z2": (3,), "z3": (2,)}
+    assert {k: v.shape for k, v in plain.rate.items()} == {"z1": (4,), "z2": (3,), "z3": (2,)}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_narrow_top_layer_in_wide_arrays_is_the_narrow_model(name):
+    narrow, wide = small(name), small(name, 5)
+    params, wider = (m.init(jax.random.key(0), HYPERS) for m in (narrow, wide))
+    cut = jax.tree.map(lambda a, b: a[tuple(map(slice, b.shape))], wider, params)
+    jax.tree.map(np.testing.assert_array_equal, cut, params)
+
+    def of(model):
+        def loss(params):
+            draw = model.draw(params, X[0], jax.random.key(3), HYPERS)
+            return draw.log_w, draw
+
+        return jax.jit(jax.grad(loss, has_aux=True))
+
+    grads, draw = of(narrow)(params)
+    wide_grads, wide_draw = of(wide)(wider)
+    np.testing.assert_allclose(wide_draw.log_w, draw.log_w, rtol=1e-5)
+    for tree in (wide_draw.z, wide_draw.rate):
+        assert not np.asarray(tree["z3"][2:]).any()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(
+            a[tuple(map(slice, b.shape))], b, rtol=1e-4, atol=1e-6
+        ),
+        wide_grads,
+        grads,
+    )
+    whole = sum(float(jnp.sum(jnp.abs(a))) for a in jax.tree.leaves(wide_grads))
+    part = sum(float(jnp.sum(jnp.abs(a))) for a in jax.tree.leaves(grads))
+    assert whole == pytest.approx(part, rel=1e-4)  # those of inactive units are zero
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_below_one_are_drawn_from_p_given_it(name):
+    model = small(name)
+    params = model.init(jax.random.key(0), HYPERS)
+    z = model.sample_prior(params, jax.random.key(1), HYPERS)
+    means = model.from_layer(params, z, "z2")
+    drawn = jax.jit(jax.vmap(lambda key: model.from_layer(params, z, "z2", key)))(
+        jax.random.split(jax.random.key(2), 4000)
+    )
+    for kept in ("z2", "z3"):
+        np.testing.assert_array_equal(means[kept], z[kept])
+        assert (np.asarray(drawn[kept]) == z[kept]).all()
+    assert drawn["z1"].std() > 0.1
+    error = drawn["z1"].std(0) / np.sqrt(4000)
+    assert (np.abs(drawn["z1"].mean(0) - means["z1"]) < 4.5 * error).all()
+    jax.tree.map(np.testing.assert_array_equal, model.from_layer(params, z, "z1"), z)
+
+
+def test_log_sigma_doubles_what_networks_say_of_the_scale():
+    facts = Facts(jnp.full((3, 2, 1), 0.4), 100)
+    by_sigma = make_model(configured("hierarchical", encoder_scale="log_sigma"), facts, KNOWN, 2)
+    by_variance = small("hierarchical")
+    params = by_variance.init(jax.random.key(0), HYPERS)
+    logvars = [m.encode(params, X[0], HYPERS)["z1"].logvar for m in (by_variance, by_sigma)]
+    np.testing.assert_allclose(logvars[1], 2 * logvars[0])
+
+
+@pytest.mark.quick
+def test_the_kl_and_the_product_of_two_gaussians():
+    q, p = (
+        Gaussian(jnp.array(m), jnp.array(v))
+        for m, v in (([0.3, -1.0], [0.2, -2.0]), ([1.0, 0.5], [-1.0, 0.4]))
+    )
+    z = jnp.linspace(-15, 15, 40_001)[:, None]
+    log_q, log_p = distributions.log_prob(q, z), distributions.log_prob(p, z)
+    step = 30 / 40_000
+    expected = jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=0) * step
+    np.testing.assert_allclose(distributions.kl(q, p), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        distributions.kl(q, Gaussian(jnp.zeros(2), jnp.zeros(2))),
+        distributions.kl_to_standard_normal(q),
+        rtol=1e-6,
+    )
+    of_both = distributions.log_prob(distributions.product(q, p), z)
+    difference = log_q + log_p - of_both  # the normalizer
+    near = np.abs(np.asarray(z[:, 0])) < 3
+    assert (np.asarray(difference)[near].std(0) < 1e-4).all()
+    assert distributions.kl(Gaussian(jnp.zeros(1), jnp.full(1, -80.0)), q).item() < 1e3
