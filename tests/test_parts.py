@@ -56,6 +56,13 @@ BESIDE = {
     ("network", "conv"): {"network.channels": (4,)},
     ("beta_schedule", "cyclic"): {"hypers.beta_warmup_epochs": 1.0},
     ("likelihood", "discretized_logistic_mixture"): {"likelihood.mixtures": 3},
+    ("model", "hierarchical"): {"model.widths": (4,), "model.hidden": (3,)},
+    ("model", "ladder"): {"model.widths": (4,), "model.hidden": (3,), "model.features": 3},
+    ("objective", "iwae"): {"objective.num_samples": 3, "objective.gradient": "dreg"},
+    ("objective", "ciwae"): {"objective.num_samples": 3, "objective.gradient": "stl"},
+    ("objective", "multi_iwae"): {"objective.num_samples": 4, "objective.num_blocks": 2},
+    ("objective", "piwae"): {"objective.num_samples": 4, "objective.num_blocks": 2},
+    ("objective", "jvi"): {"objective.num_samples": 3, "objective.gradient": "score_function"},
 }
 
 

@@ -153,10 +153,20 @@ class Run:
 
     @devices.own_settings()
     def sample(
-        self, rng: jax.Array | int, num: int, noise: bool = False, condition=None
+        self,
+        rng: jax.Array | int,
+        num: int,
+        noise: bool = False,
+        condition=None,
+        level: str | None = None,
+        each: int = 1,
     ) -> jax.Array:
         """Decoded draws from the prior, [num, *example_shape]: means of p(x|z), or draws of it with
         `noise`.
+
+        Args:
+          level: of a model with several stochastic layers, the name of one: `each` draws one after
+            another share it and the layers above; those below are drawn anew from p given it.
 
         Raises:
           UserError: a plain autoencoder has no prior, unless one has been fitted to its codes.
@@ -175,13 +185,28 @@ class Run:
             )
         num = inputs.whole("num", num, 0)
         condition = inputs.labels(self._program, condition, num)
-        return self._in_blocks("sample", condition, inputs.key(rng), num, noise=bool(noise))
+        how = {"noise": bool(noise), "level": inputs.level(self._program, level)}
+        how |= {"each": inputs.whole("each", each, 1)}
+        return self._in_blocks("sample", condition, inputs.key(rng), num, **how)
 
     @devices.own_settings()
-    def reconstruct(self, rng: jax.Array | int, x, condition=None, observed=None) -> jax.Array:
-        """The mean of p(x|z) at one z ~ q(z|x) for each x, [B, *example_shape]."""
+    def reconstruct(
+        self,
+        rng: jax.Array | int,
+        x,
+        condition=None,
+        observed=None,
+        level: str | None = None,
+    ) -> jax.Array:
+        """The mean of p(x|z) at one z ~ q(z|x) for each x, [B, *example_shape].
+
+        Args:
+          level: of a model with several stochastic layers, the name of one: those below it are
+            drawn from p given it, not from q.
+        """
         example = inputs.batch(self._program, x, condition, observed)
-        return self._in_blocks("reconstruct", example, inputs.key(rng))
+        level = inputs.level(self._program, level)
+        return self._in_blocks("reconstruct", example, inputs.key(rng), level=level)
 
     @devices.own_settings()
     def log_likelihood(
@@ -403,12 +428,16 @@ def _compiled(model: Model) -> dict[str, Callable]:
     def decode(params, _hypers, rows, _rng, _positions):
         return jax.vmap(lambda z, condition: model.decode(params, z, condition))(*rows)
 
-    def sample(params, hypers, condition, rng, positions, noise: bool):
-        return sample_batch(model, params, rng, hypers, positions, noise, condition)
+    def sample(params, hypers, condition, rng, positions, **how):
+        return sample_batch(model, params, rng, hypers, positions, condition=condition, **how)
 
-    def reconstruct(params, hypers, x: Example, rng, positions):
+    def reconstruct(params, hypers, x: Example, rng, positions, level):
         draw = draw_batch(model, params, x, rng, positions, jnp.arange(1), hypers)
         z = jax.tree.map(lambda leaf: leaf[:, 0], draw.z)
+        if level is not None:
+            keys = streams.fold(rng, positions)
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)  # 0 is the draw's
+            z = jax.vmap(lambda z, key: model.from_layer(params, z, level, key))(z, keys)
         return jax.vmap(lambda z, condition: model.decode(params, z, condition))(z, x.condition)
 
     def bounded(
@@ -428,7 +457,8 @@ def _compiled(model: Model) -> dict[str, Callable]:
         return Scores(mean, logvar, elbo, found.log_p)
 
     how = ("binarization", "num_samples", "samples_per_step")
-    static = {encode: (), decode: (), reconstruct: (), sample: ("noise",), log_p: how, score: how}
+    static = {encode: (), decode: (), reconstruct: ("level",), log_p: how, score: how}
+    static[sample] = ("noise", "level", "each")
     return {f.__name__: jax.jit(f, static_argnames=names) for f, names in static.items()}
 
 

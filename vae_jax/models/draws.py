@@ -43,19 +43,29 @@ def sample_batch(
     positions: jax.Array,
     noise: bool = False,
     condition: dict[str, jax.Array] | None = None,
+    level: str | None = None,
+    each: int = 1,
 ) -> jax.Array:
     """Decoded draws from the prior, [n, ...]: means of p(x|z), or draws of it with `noise`.
 
-    The noise of a draw is a function of `rng` and its position [n] alone. `condition`: arrays
-    [n, ...], what the model is given beside x.
+    The noise of a draw is a function of `rng` and its position [n] alone.
+
+    Args:
+      condition: arrays [n, ...], what the model is given beside x.
+      level: the name of a stochastic layer: `each` draws one after another share it and those above
+        it, and have layers below of their own. None: every draw has all layers of its own.
     """
 
-    def one(rng: jax.Array, condition) -> jax.Array:
+    def one(rng: jax.Array, position: jax.Array, condition) -> jax.Array:
         prior_rng, x_rng = jax.random.split(rng)
         z = model.sample_prior(params, prior_rng, hypers, condition)
+        if level is not None:
+            below_rng, x_rng = jax.random.split(jax.random.fold_in(x_rng, position))
+            z = model.from_layer(params, z, level, below_rng)
         return model.decode(params, z, condition, x_rng if noise else None)
 
-    return jax.vmap(one)(streams.fold(rng, positions), condition)
+    groups = positions if level is None else positions // each
+    return jax.vmap(one)(streams.fold(rng, groups), positions, condition)
 
 
 def total(tree: Latent, batch_axes: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """All plots of one member: samples, reconstructions, training, rates, codes."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def draw_pictures(
         path = folder / "reconstructions.png"
         code = "at one z ~ q(z|x)" if has_rate else "at their codes z"
         reconstructions.draw(path, run, reconstruct_rng, shown, style, code, about)
+    if run.model.from_layer is not None:
+        _of_levels(folder, run, (sample_rng, reconstruct_rng), shown, style, about, attempt)
     with attempt("curves.png"):
         title = f"Training curves, nats per example\n{about}"
         training_curves.draw(folder / "curves.png", rows, title)
@@ -74,6 +77,20 @@ def draw_pictures(
         scene = Scene(run, shown, found, unit_rate, style, about, run.model.standard_normal)
         label = settings.label or next(iter(dataset.test.columns), "")
         _of_codes(folder, scene, dataset.class_names.get(label, ()), attempt)
+
+
+def _of_levels(folder: Path, run: Run, rngs, shown: Example, style: Style, about: str, attempt):
+    """Samples and reconstructions from each stochastic layer above z1: samples_z2.png, ..."""
+    sample_rng, reconstruct_rng = rngs
+    names = list(layers(run.z_like()))
+    for below, level in itertools.pairwise(names):
+        path = _of_layer(folder / "samples.png", level)
+        with attempt(path.name):
+            samples.draw_level(path, run, sample_rng, shown, style, level, about)
+        path = _of_layer(folder / "reconstructions.png", level)
+        code = f"at {below} ~ p({below}|{level}), one {level} ~ q({level}|x)"
+        with attempt(path.name):
+            reconstructions.draw(path, run, reconstruct_rng, shown, style, code, about, level=level)
 
 
 def style_of(run: Run, dataset: Dataset) -> Style:

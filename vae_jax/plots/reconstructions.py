@@ -15,18 +15,27 @@ TWO_BLOCKS = 130  # pixels: up to this height of a tile there are two blocks
 
 
 def draw(
-    path: Path, run: Run, rng: jax.Array, shown: Example, style: Style, code: str, about: str
+    path: Path,
+    run: Run,
+    rng: jax.Array,
+    shown: Example,
+    style: Style,
+    code: str,
+    about: str,
+    level: str | None = None,
 ) -> None:
     """Draws blocks of three rows: x as the encoder sees it, E[x|z], and their difference.
 
-    `code`: what z is, in words.
+    Args:
+      code: what z is, in words.
+      level: the stochastic layer that they are made from, see `Run.reconstruct`.
     """
     num = len(shown.x)
     columns = min(examples.columns_that_fit(style, NUM_COLUMNS), num)
     blocks = 2 if style.tile_size()[0] <= TWO_BLOCKS and num >= 2 * columns else 1
     shown = jax.tree.map(lambda leaf: leaf[: blocks * columns], shown)
     x = shown.x.reshape(-1, *style.shape)
-    decoded = np.asarray(run.reconstruct(rng, *shown))
+    decoded = np.asarray(run.reconstruct(rng, *shown, level=level))
     difference = x - decoded
     if shown.observed is not None:  # a missing value has no error
         difference = np.where(shown.observed.reshape(x.shape), difference, 0.0)

@@ -30,3 +30,18 @@ def draw(
         what = "a Gaussian fitted to the training codes"
     title = f"Decoded draws from {what}\n{about}"
     examples.draw(path, x.reshape(rows, columns, *style.shape), title, style)
+
+
+def draw_level(
+    path: Path, run: Run, rng: jax.Array, shown: Example, style: Style, level: str, about: str
+) -> None:
+    """Draws a row for each of some draws of the layer `level` and those above it, whose columns
+    differ in the layers below."""
+    rows = examples.rows_that_fit(style, NUM_A_SIDE)
+    columns = examples.columns_that_fit(style, NUM_A_SIDE)
+    some = np.repeat(np.arange(rows) % len(shown.x), columns)
+    condition = jax.tree.map(lambda leaf: leaf[some], shown.condition)
+    num = rows * columns
+    x = np.asarray(run.sample(rng, num, condition=condition, level=level, each=columns))
+    title = f"Each row: one {level} ~ p({level}), and in its columns what lies below it\n{about}"
+    examples.draw(path, x.reshape(rows, columns, *style.shape), title, style)

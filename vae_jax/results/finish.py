@@ -386,6 +386,10 @@ def _line(n: dict) -> str:
         "bits_per_dim": "{:.4f} bits per dimension",
         "mse": "squared error {:.4f} per value",
     }
+    for name, form in (("rate", "{:.2f}"), ("active_units", "{}")):
+        of_layers = [layer.get(name) for layer in (n.get("layers") or {}).values()]
+        if of_layers and None not in of_layers:
+            parts[name] += f" ({' + '.join(map(form.format, of_layers))})"
     return ", ".join(
         form.format(n[name]) for name, form in parts.items() if n.get(name) is not None
     )

@@ -26,7 +26,9 @@ def frame(members: list[dict], split: str) -> Any:
       members: those of results.json.
     """
     swept = list(dict.fromkeys(field for member in members for field in member["swept"]))
-    known = [name for name in METRICS if any(_metric(m, split, name) is not None for m in members)]
+    names = [*METRICS, *(n for member in members for n in _of_layers(member, split))]
+    names = list(dict.fromkeys(names))
+    known = [name for name in names if any(_metric(m, split, name) is not None for m in members)]
     rows = []
     for member in members:
         row = {"member": member["member"]}
@@ -39,5 +41,11 @@ def frame(members: list[dict], split: str) -> Any:
     return pandas.DataFrame(rows).set_index("member")
 
 
+def _of_layers(member: dict, split: str) -> dict:
+    """{"rate_z1": ..., "active_units_z1": ..., ...} of a model with several stochastic layers."""
+    layers = (member.get(split) or {}).get("layers") or {}
+    return {f"{k}_{name}": value for name, layer in layers.items() for k, value in layer.items()}
+
+
 def _metric(member: dict, split: str, name: str):
-    return (member.get(split) or {}).get(name)
+    return ((member.get(split) or {}) | _of_layers(member, split)).get(name)

@@ -183,6 +183,9 @@ def _is_key(metric: str, member: dict) -> bool:
 
 def _label(metric: str, member: dict) -> str:
     """The words below a number of the headline."""
+    if metric == "active_units" and member["test"].get("layers"):
+        layers = member["test"]["layers"].values()
+        return f"active units, {' + '.join(str(layer[metric]) for layer in layers)}"
     if metric == "active_units":
         return f"active of {member['hypers'].get('latent_dim', '?')} units"
     return f"test {METRICS[metric].name}" + (", nats" if metric in NATS else "")
@@ -216,6 +219,7 @@ def _numbers(member: dict, evaluation: dict, heading: bool) -> list[tuple]:
         name = tag("th", METRICS[key].name, scope="row")
         cells = [tag("td", *_number(member, split, key)) for split in splits]
         rows.append(tag("tr", name, *cells, tag("td", METRICS[key].meaning, class_="means")))
+    rows += _of_layers(member, splits)
     titles = tag("tr", tag("th"), *(tag("th", s) for s in splits), tag("th", "", class_="means"))
     table = tag("table", tag("thead", titles), tag("tbody", *rows), class_="numbers")
     note = f"Parameters: {member.get('params', evaluation['params'])}; "
@@ -227,6 +231,20 @@ def _numbers(member: dict, evaluation: dict, heading: bool) -> list[tuple]:
         tag("div", table, class_="scroll"),
         tag("p", note, class_="dim"),
     ]
+
+
+def _of_layers(member: dict, splits: tuple[str, ...]) -> list[tuple]:
+    """Rows of the rate and the active units of every stochastic layer, if there are several."""
+    found = [(member.get(split) or {}).get("layers") or {} for split in splits]
+    rows = []
+    for layer in found[-1]:
+        for key in ("rate", "active_units"):
+            cells = [_number({"": layers.get(layer, {})}, "", key) for layers in found]
+            name = tag("th", f"{METRICS[key].name} of {layer}", scope="row")
+            means = f"of the stochastic layer {layer}; z1 is nearest to x"
+            cells = [tag("td", *cell) for cell in cells]
+            rows.append(tag("tr", name, *cells, tag("td", means, class_="means")))
+    return rows
 
 
 def _estimates(evaluation: list[dict], members: list[dict], estimators: dict) -> list[tuple]:

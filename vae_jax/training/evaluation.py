@@ -247,6 +247,7 @@ def _summarize_member(program: Program, one: Evaluation, widths: Any, num_sample
         noise = _noise_stderr(one.effective, num_samples)
     if one.rate is not None and one.activity is not None and n > 1:
         active = jax.tree.map(active_units.active_units, one.activity)
+    layers = None if not isinstance(one.unit_rate, dict) else _layers(one.unit_rate, active)
     if known and program.is_mass:
         bits = -log_p / (np.prod(program.example_shape) * np.log(2))
     return {
@@ -262,6 +263,18 @@ def _summarize_member(program: Program, one: Evaluation, widths: Any, num_sample
         "mse": mean(one.squared_error),
         "active_units": active if not isinstance(active, dict) else sum(active.values()),
         "bits_per_dim": bits,
+        "layers": layers,
         "unit_rate": units(one.unit_rate),
         "unit_activity": units(one.activity),
+    }
+
+
+def _layers(rates: dict, active: dict | None) -> dict[str, dict]:
+    """{layer: its rate and its active units}, z1 first."""
+    return {
+        name: {
+            "rate": float(np.sum(rate)),
+            "active_units": None if active is None else active[name],
+        }
+        for name, rate in sorted(rates.items())
     }

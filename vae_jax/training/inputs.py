@@ -23,6 +23,22 @@ def is_traced(tree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def level(program: Program, name: str | None) -> str | None:
+    """The name of a stochastic layer of a model that has several, or None.
+
+    Raises:
+      UserError: the model has no such layer.
+    """
+    if name is None:
+        return None
+    there = program.latent_dim()
+    if not isinstance(there, dict) or program.model.from_layer is None:
+        raise UserError(f"level is {name!r}, but this model has one stochastic layer: leave it out")
+    if name not in there:
+        raise UserError(f"level is {name!r}, but the layers are {', '.join(there)}")
+    return name
+
+
 def num_rows(tree) -> int:
     """B of a tree of arrays [B, ...]."""
     return jax.tree.leaves(tree)[0].shape[0]

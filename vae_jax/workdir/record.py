@@ -213,12 +213,23 @@ def read_record(workdir: Path) -> dict | None:
 def read_config(record: dict, catalogue: Catalogue) -> ConfigDict:
     """The config of a record, checked.
 
-    A field that an older record lacks, and that changes no trajectory, has its default.
+    A field that an older record lacks has its default, which is what the run did: unless a part that
+    it is made of has the field, or every training.
     """
     known = settings.flatten(catalogue.default())
-    free = {name: value for name, value in known.items() if name.startswith(FREE)}
-    given = free | settings.flatten(ConfigDict(record["config"]))
-    return settings.check(settings.unflatten(given), catalogue)
+    stored = settings.flatten(ConfigDict(record["config"]))
+    chosen = catalogue.all_chosen(known | stored)
+    later = {
+        name: value
+        for name, value in known.items()
+        if name.startswith(FREE) or not _is_of(catalogue.owners.get(name), chosen)
+    }
+    return settings.check(settings.unflatten(later | stored), catalogue)
+
+
+def _is_of(owners: list | None, chosen: list) -> bool:
+    """Whether a field is used: by a chosen part, or by every training."""
+    return owners is None or any(part in chosen for part in owners)
 
 
 def check_same_run(workdir: Path, before: dict, now: dict, catalogue: Catalogue) -> None:
@@ -252,11 +263,10 @@ def check_saved(workdir: Path, saved: dict) -> None:
     stored = read_record(workdir)
     if stored is None or not saved:
         return
-    old, new = (
-        given | {"config": settings.flatten(ConfigDict(given["config"]))}
-        for given in (saved, stored)
-    )
-    differ = differences(old, new)
+    old, new = (settings.flatten(ConfigDict(given["config"])) for given in (saved, stored))
+    both = old.keys() & new.keys()  # the others have come with a later version
+    old, new = ({name: config[name] for name in both} for config in (old, new))
+    differ = differences(saved | {"config": old}, stored | {"config": new})
     if differ:
         raise UserError(
             f"the checkpoints in {workdir} are of another run than its config.json: "
