@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import LinearGaussian
+from oracles import Chain, LinearGaussian
 
 from vae_jax.metrics import annealing
 from vae_jax.metrics.rate_distortion_curve import curve
@@ -41,10 +41,9 @@ class Annealed:
     ):
         self.oracle, self.initial, self.leapfrog = oracle, initial, leapfrog
         self.rungs = annealing.ladder("sigmoid", num, beyond)
-        rng = np.random.default_rng(seed)
-        z = rng.normal(size=(points, oracle.latent_dim))
-        x = z @ oracle.w.T + oracle.b + oracle.sigma * rng.normal(size=(points, len(oracle.b)))
-        self.x, self.z, self.shape = jnp.float32(x), jnp.float32(z), (points, chains)
+        z, x = oracle.simulate(points, np.random.default_rng(seed))
+        self.x, self.z = jax.tree.map(jnp.float32, (x, z))
+        self.shape = (points, chains)
         self.truth = oracle.log_p(self.x)
 
     def path(self, x):
@@ -87,10 +86,14 @@ def test_one_distribution_is_simple_importance_sampling(initial):
     np.testing.assert_allclose(chains.log_w, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("sigma", [1.0, 0.3])
 @pytest.mark.parametrize("initial", ["prior", "encoder"])
-def test_bounds_from_both_sides_meet_at_the_truth(sigma, initial):
-    annealed = Annealed(oracle(sigma, initial), initial)
+@pytest.mark.parametrize("made", [1.0, 0.3, "upwards", "downwards"])
+def test_bounds_from_both_sides_meet_at_the_truth(made, initial):
+    """Of one layer with this sigma, and of two, which are annealed together."""
+    layered = isinstance(made, str)
+    annealed = Annealed(
+        Chain(made == "downwards", error=0.3) if layered else oracle(made, initial), initial
+    )
     _, tuned = annealed(0)
     forward, trace = annealed(1, tuned.step_size)
     backward, _ = annealed(2, tuned.step_size, True)

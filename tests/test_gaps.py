@@ -4,14 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
-from oracles import LinearGaussian
+from oracles import Chain, LinearGaussian
 
-from vae_jax import distributions
 from vae_jax.distributions import Gaussian
 from vae_jax.metrics.inference_gaps import best_offset, elbo
-from vae_jax.models.draws import shifted
-from vae_jax.types import Draw, Model
 
 
 def gaps(oracle, num=5, steps=600):
@@ -90,41 +86,25 @@ def test_elbo_is_an_expectation_over_any_gaussian():
     )
 
 
-def test_of_two_layers_each_conditional_is_mended():
-    """z2 ~ N(0, 1), z1 ~ N(z2, 1), x ~ N(z1, s^2): both conditionals of the posterior are Gaussian,
-    and off by constants; so q* is the posterior, and the amortization gap the sum of the KLs."""
-    s2, errors = 0.3, {"z1": Gaussian(0.2, -0.5), "z2": Gaussian(-0.3, 0.4)}
-
-    def conditionals(x, z1, offset):
-        true = {"z1": Gaussian(2 * x / (2 + s2), jnp.log(2 * s2 / (2 + s2)))}
-        true["z2"] = Gaussian(z1 / 2, jnp.log(0.5))
-        return shifted(jax.tree.map(jnp.add, true, errors), offset)
-
-    def draw(params, x, rng, hypers, path_weight=None, score=None, offset=None):
-        first, second = jax.random.normal(rng, (2,))
-        z1 = distributions.sample(conditionals(x, 0.0, offset)["z1"], first)
-        posterior = conditionals(x, z1, offset)
-        z = {"z1": z1, "z2": distributions.sample(posterior["z2"], second)}
-        q = posterior if score is None else conditionals(x, z1, jax.lax.stop_gradient(offset))
-        p = Gaussian(z["z2"], 0.0), Gaussian(0.0, 0.0), Gaussian(z1, jnp.log(s2))
-        log_p = sum(map(distributions.log_prob, p, (z1, z["z2"], x)))
-        log_q = sum(distributions.log_prob(q[name], z[name]) for name in z)
-        return Draw(0.0, None, log_p - log_q, z, posterior)
-
-    model = Model(None, None, None, None, draw, None, None)
+@pytest.mark.parametrize("downwards", [False, True])
+def test_of_two_layers_each_conditional_is_mended(downwards):
+    """Both conditionals of the posterior are Gaussian, and q is off by constants; so q* is the
+    posterior, and the amortization gap the sum of the KLs."""
+    error, chain = 0.3, Chain(downwards, error=0.3)
+    x = chain.sample(1)
+    args = chain.model, chain.params, jnp.asarray(x, jnp.float32)
 
     @jax.jit
     def run(key):
-        args = model, {}, jnp.float32(1.3)
-        best = best_offset(*args, key, {}, 1000, 10)
-        return best, [elbo(*args, of, key, {}, 20_000, 1000) for of in (best, None)]
+        best = best_offset(*args, key, chain.hypers, 1000, 10)
+        return best, [elbo(*args, of, key, chain.hypers, 20_000, 1000) for of in (best, None)]
 
     best, (found, amortized) = run(jax.random.key(0))
-    log_p = scipy.stats.norm.logpdf(1.3, 0, np.sqrt(2 + s2))
+    (log_p,) = chain.log_p(x)
     assert found == pytest.approx(log_p, abs=1e-3)
-    variances = {"z1": 2 * s2 / (2 + s2), "z2": 0.5}
-    for layer, error in errors.items():
-        np.testing.assert_allclose(best[layer], np.negative(error), atol=0.02)
-        off = Gaussian(np.array([error.mean]), np.log(variances[layer]) + np.array([error.logvar]))
-        log_p -= kl(off, 0.0, np.log(variances[layer]))
+    for layer, logvar in chain.logvars.items():
+        for offset in best[layer]:
+            np.testing.assert_allclose(offset, -error, atol=0.02)
+        off = Gaussian(np.array([error]), logvar + np.array([error]))
+        log_p -= kl(off, 0.0, logvar)
     assert amortized == pytest.approx(log_p, abs=0.02)

@@ -8,82 +8,16 @@ import numpy as np
 import pytest
 import scipy.stats
 from making import KNOWN, check
-from oracles import float64
+from oracles import Chain, float64
 
 from vae_jax import default, distributions
 from vae_jax.distributions import Gaussian
-from vae_jax.likelihoods.gaussian import gaussian
 from vae_jax.metrics.importance_bound import bound
 from vae_jax.models.draws import total
-from vae_jax.models.generator import generator
-from vae_jax.models.hierarchical import Inference, Layers, hierarchical
 from vae_jax.objectives import OBJECTIVES, make_loss_fn
-from vae_jax.priors.standard_normal import standard_normal
 from vae_jax.training.program import Facts, make_model
-from vae_jax.types import Network
 
 GRADIENTS = ("reparameterized", "stl", "dreg", "score_function")
-
-
-class Chain:
-    """z2 ~ N(0, 1), z1|z2 ~ N(a z2, s1), x|z1 ~ N(w z1, s2), three values of x; all Gaussian.
-
-    `model` is built by the package's own `hierarchical`. Its q is the posterior, drawn upwards as
-    q(z1|x) q(z2|z1) or downwards as q(z2|x) q(z1|z2, x), with all means moved by `error`.
-    """
-
-    def __init__(self, downwards: bool, error: float = 0.0):
-        self.w, self.a, s1, s2 = np.array([0.8, -0.5, 1.1]), 0.9, 0.6, 0.5
-        joint = np.array([[self.a**2 + s1, self.a], [self.a, 1.0]])  # of (z1, z2)
-        self.true = scipy.stats.multivariate_normal(
-            np.zeros(3), joint[0, 0] * np.outer(self.w, self.w) + s2 * np.eye(3)
-        )
-        evidence = self.w @ self.w / s2  # precision that x adds to z1
-
-        def given_x(precision, to_mean):
-            """(mean of x, logvar) of a layer: x enters by w.x alone."""
-            return to_mean / precision * self.w / s2, -np.log(precision)
-
-        if downwards:
-            of_z1 = 1 / s1 + evidence  # given z2 and x
-            spread = s1 + 1 / evidence  # of the estimate of z1 by x, given z2
-            top = 1 + self.a**2 / spread
-            first = given_x(top, self.a / spread / evidence)
-            parts = {"z2": (first[0], 0.0, first[1])}
-            parts["z1"] = (self.w / s2 / of_z1, self.a / s1 / of_z1, -np.log(of_z1))
-        else:
-            first = given_x(1 / joint[0, 0] + evidence, 1.0)
-            parts = {"z1": (first[0], 0.0, first[1])}
-            slope = joint[0, 1] / joint[0, 0]
-            parts["z2"] = (np.zeros(3), slope, np.log(1 - slope * joint[0, 1]))
-        order = ["z2", "z1"] if downwards else ["z1", "z2"]
-
-        def q(params, x, name, z, _hypers):
-            of_x, of_z, logvar = params["encoder"][name]
-            other = z[order[0]][0] if name == order[1] else 0.0
-            return Gaussian((of_x @ x + of_z * other + error)[None], logvar[None])
-
-        inference = Inference(
-            order,
-            lambda _rng, _hypers: jax.tree.map(jnp.asarray, parts),
-            lambda _params, example: example.x,
-            q,
-        )
-        decoder = Network(
-            lambda _rng, _dim: {"w": jnp.asarray(self.w)}, lambda p, z: (p["w"] * z)[:, None]
-        )
-        down = Network(
-            lambda _rng, _active: {"a": jnp.asarray(self.a), "v": jnp.log(jnp.asarray(s1))},
-            lambda p, z: (p["a"] * z, p["v"][None]),
-        )
-        layers = Layers({"z1": 1, "z2": 1}, standard_normal(1), {"z1": down}, log_sigma=False)
-        p_x = generator(decoder, gaussian(np.sqrt(s2), False), (3,))
-        self.model = hierarchical(layers, inference, p_x)
-        self.hypers = {"latent_dim": jnp.int32(1), "beta": jnp.asarray(1.0)}
-        self.params = self.model.init(jax.random.key(0), self.hypers)
-
-    def sample(self, num):
-        return self.true.rvs(num, random_state=3)
 
 
 @pytest.mark.parametrize("downwards", [False, True])
@@ -94,7 +28,7 @@ def test_the_posterior_layer_by_layer_gives_log_p_for_every_epsilon(downwards):
         keys = jax.random.split(jax.random.key(1), 50)
         draw = jax.vmap(jax.vmap(chain.model.draw, (None, None, 0, None)), (None, 0, None, None))
         drawn = jax.jit(draw)(chain.params, jnp.asarray(x), keys, chain.hypers)
-        expected = np.repeat(chain.true.logpdf(x)[:, None], 50, 1)
+        expected = np.repeat(chain.log_p(x)[:, None], 50, 1)
         np.testing.assert_allclose(drawn.log_w, expected, rtol=1e-10)
         assert np.std(drawn.distortion) > 0.1
         # The rate is analytic where it can be, and has the same expectation.
@@ -111,7 +45,7 @@ def test_the_bound_comes_to_the_exact_marginal(downwards):
         x = chain.sample(3)
         args = (jax.random.key(0), jnp.arange(3), chain.hypers, 40_000, 2000)
         found = jax.jit(lambda x: bound(chain.model, chain.params, x, *args))(jnp.asarray(x))
-        np.testing.assert_allclose(found.log_p, chain.true.logpdf(x), atol=0.01)
+        np.testing.assert_allclose(found.log_p, chain.log_p(x), atol=0.01)
         assert (-found.distortion - total(found.rate, 1) < found.log_p - 0.05).all()
 
 

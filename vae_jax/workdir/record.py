@@ -213,8 +213,8 @@ def read_record(workdir: Path) -> dict | None:
 def read_config(record: dict, catalogue: Catalogue) -> ConfigDict:
     """The config of a record, checked.
 
-    A field that an older record lacks has its default, which is what the run did: unless a part that
-    it is made of has the field, or every training.
+    A field that an older record lacks has its default where the run does not depend on it: it is of
+    a part that the run is not made of, or changes no trajectory.
     """
     known = settings.flatten(catalogue.default())
     stored = settings.flatten(ConfigDict(record["config"]))
