@@ -502,12 +502,15 @@ def test_estimates_of_every_member_come_with_training(trained):
     )
 
 
-def test_a_run_from_before_a_field_of_eval_came_is_read(trained, tmp_path):
+def test_a_run_from_before_a_field_that_it_does_not_need_is_read(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "old")
     stored = json.loads((tmp_path / "old" / "config.json").read_text())
     del stored["config"]["eval"]["ais_chains"]
     files.write_json(tmp_path / "old" / "config.json", stored)
-    assert api.load(tmp_path / "old").config.eval.ais_chains == 16
+    del stored["config"]["model"]["widths"]  # of a model that the run is not made of
+    files.write_json(tmp_path / "old" / "config.json", stored)
+    old = api.load(tmp_path / "old").config
+    assert old.eval.ais_chains == 16 and old.model.widths == (100,)
     del stored["config"]["network"]["hidden"]
     files.write_json(tmp_path / "old" / "config.json", stored)
     with pytest.raises(UserError, match=r"lacks the field 'network\.hidden'"):

@@ -7,15 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from conftest import untrained
 from making import KNOWN, check
 from oracles import Chain, float64
 
+import vae_jax
 from vae_jax import default, distributions
 from vae_jax.distributions import Gaussian
+from vae_jax.errors import UserError
 from vae_jax.metrics.importance_bound import bound
 from vae_jax.models.draws import total
 from vae_jax.objectives import OBJECTIVES, make_loss_fn
 from vae_jax.training.program import Facts, make_model
+from vae_jax.workdir.rows import read_rows
 
 GRADIENTS = ("reparameterized", "stl", "dreg", "score_function")
 
@@ -241,3 +245,51 @@ def test_the_kl_and_the_product_of_two_gaussians():
         # Its logarithm is the sum of both, but for the constant that normalizes it.
         constant = log_q + log_p - distributions.log_prob(distributions.product(q, p), z)
         np.testing.assert_allclose(constant.std(0), 0, atol=1e-9)
+
+
+def test_a_run_of_several_layers_says_and_draws_each(images, config, tmp_path):
+    config.model.name, config.model.widths, config.model.hidden = "ladder", (4,), (6,)
+    config.model.features = 8
+    config.objective.name, config.objective.num_samples = "iwae", 3
+    config.objective.gradient, config.eval.select = "dreg", "bound"
+    run = vae_jax.train(config, tmp_path, dataset=images)
+
+    # What is best is chosen by the bound of as many samples as the objective has.
+    rows = [r for r in read_rows(tmp_path / "metrics.jsonl") if r["split"] == "valid"]
+    assert all(row["bound"] >= row["elbo"] for row in rows)
+    (member,) = run.results["members"]
+    counted = {row["step"]: row["bound"] for row in rows if row["step"] >= 5}
+    assert member["best_step"] == max(counted, key=counted.get)
+
+    layers = member["test"]["layers"]
+    assert list(layers) == ["z1", "z2"]
+    total_rate = sum(layer["rate"] for layer in layers.values())
+    assert total_rate == pytest.approx(member["test"]["rate"], rel=1e-5)
+    active = sum(layer["active_units"] for layer in layers.values())
+    assert active == member["test"]["active_units"]
+    page = (tmp_path / "report.html").read_text()
+    assert "rate of z1" in page and "active units of z2" in page
+    assert {"samples_z2.png", "reconstructions_z2.png", "rates_z1.png", "latents_z2.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    table = vae_jax.table(run)
+    row = table.iloc[0] if hasattr(table, "iloc") else table[0]
+    assert row["rate_z2"] == layers["z2"]["rate"]
+
+    # Draws that share z2 differ, but less than others do.
+    x = np.asarray(run.sample(0, 400, level="z2", each=20)).reshape(20, 20, -1)
+    within = x.var(axis=1).mean()
+    assert 0 < within < x.reshape(400, -1).var(axis=0).mean()
+    np.testing.assert_array_equal(x[0, :7].ravel(), run.sample(0, 7, level="z2", each=20).ravel())
+    seen = run.as_evaluated(images, "test", range(5))
+    plain, from_z1, from_z2 = (run.reconstruct(1, seen.x, level=n) for n in (None, "z1", "z2"))
+    np.testing.assert_array_equal(plain, from_z1)  # nothing lies below z1
+    assert np.abs(plain - from_z2).max() > 1e-3
+    with pytest.raises(UserError, match=r"level is 'z3', but the layers are z1, z2"):
+        run.sample(0, 1, level="z3")
+
+
+def test_one_layer_has_no_levels(images, config, tmp_path):
+    run = untrained(config, images, tmp_path)
+    with pytest.raises(UserError, match=r"level is 'z1', but this model has one stochastic layer"):
+        run.sample(0, 1, level="z1")

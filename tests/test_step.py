@@ -55,6 +55,21 @@ def test_learning_rate_decays_to_its_fraction_and_stays(decay, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_stages_are_those_of_burda(rounded):
+    """Stage i has 3^i epochs, 3,280 in all, at the rate 1e-3 * 10^(-i/7)."""
+    section = default().schedule
+    section.rounded_rates = rounded
+    decay = schedules.LEARNING_RATE_SCHEDULES["stages"].make(section)
+    starts = (0, 1, 4, 13, 40, 121, 364, 1093)
+    rates = np.array([1e-3, 7.2e-4, 5.2e-4, 3.7e-4, 2.7e-4, 1.9e-4, 1.4e-4, 1e-4])
+    if rounded:
+        rates = np.array([1e-3, 7e-4, 5e-4, 4e-4, 3e-4, 2e-4, 1e-4, 1e-4])
+    for epochs in (np.add(starts, 0.01), np.append(starts[1:], 3280) - 0.01):
+        found = [1e-3 * float(decay(epoch / 3280, 0.1)) for epoch in epochs]
+        np.testing.assert_allclose(found, rates, rtol=0.02)
+
+
 def test_warm_ups_rise_linearly_from_the_first_step():
     at = schedule("constant")
     values = [

@@ -79,6 +79,18 @@ def test_resident_and_streamed_are_the_same_examples(split):
     )
 
 
+@pytest.mark.parametrize("resident", [False, True])
+def test_unshuffled_every_epoch_has_the_order_of_the_split(split, resident):
+    how = {"bounds": [(0, 4), (4, 12)], "batch_size": 8, "seed": 2, "shuffle": False}
+    store = stream.store(split).x
+    found = [
+        (store if resident else given.x)[index]
+        for given, index in stream.chunks(split, resident=resident, **how)
+    ]
+    found = np.concatenate(found).reshape(96, 12)
+    np.testing.assert_array_equal(found, store[np.arange(96) % 37])
+
+
 def test_labels_and_what_is_observed_go_with_their_examples(split):
     label = np.arange(50, dtype=np.int32)  # the number of the row
     observed = np.random.default_rng(1).random(split.x.shape) < 0.7

@@ -137,6 +137,25 @@ def test_every_optimizer_is_the_one_of_its_name(name):
     np.testing.assert_allclose(*found, rtol=1e-6)
 
 
+def test_adam_has_its_own_numbers_and_second_moments_that_may_start_at_one():
+    section = default().optimizer
+    section.adam_b1, section.adam_b2, section.adam_epsilon = 0.8, 0.9, 1e-2
+    hypers = hypers_of(learning_rate=0.5, clip_norm=1e6)
+    params, gradient = {"w": jnp.array([1.0, -2.0])}, np.array([0.3, -5.0])
+
+    def first_update():
+        tx = optimizers.make_tx(partial(optimizers.OPTIMIZERS["adam"].make, section), ELBO)(hypers)
+        return tx.update({"w": jnp.asarray(gradient)}, tx.init(params), params)[0]["w"]
+
+    # Kingma & Ba 2015, algorithm 1, at t = 1: both moments are divided by 1 - beta.
+    expected = -0.5 * gradient / (np.abs(gradient) + 1e-2)
+    np.testing.assert_allclose(first_update(), expected, rtol=1e-5)
+    section.second_moments = "ones"
+    second = (0.9 + 0.1 * gradient**2) / 0.1
+    expected = -0.5 * gradient / (np.sqrt(second) + 1e-2)
+    np.testing.assert_allclose(first_update(), expected, rtol=1e-5)
+
+
 def test_a_running_statistic_moves_by_itself_and_unclipped():
     hypers = hypers_of(learning_rate=0.5, clip_norm=1e-3)
     sgd = partial(optimizers.OPTIMIZERS["sgd"].make, default().optimizer)
