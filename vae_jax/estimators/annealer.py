@@ -208,7 +208,7 @@ def annealed(
     x: Example,
     numbers: np.ndarray,
     block: Callable[..., dict],
-    summarize: Callable[[dict], dict],
+    summarize: Callable[[dict, dict], dict],
     passes: int,
     about: str = "examples",
     **settings,
@@ -219,7 +219,7 @@ def annealed(
       x: leaves [n, ...].
       numbers: which randomness each example has  [n].
       block: (examples of a block, their numbers) -> arrays.
-      summarize: arrays of all examples -> the estimate.
+      summarize: (arrays of all examples, those of other estimators) -> the estimate.
       passes: how many passes `block` makes.
       about: which examples, in words.
       settings: what the arrays depend on besides the annealer's own.
@@ -242,7 +242,9 @@ def annealed(
         block=lambda i: block(*examples(i)),
         units=passes * -(-n // size) * annealer.num_calls(),
         unit=lambda: annealer.unit(*examples(0)),
-        summarize=lambda arrays, _others: summarize(arrays) | judge(arrays) | annealer.settings,
+        summarize=lambda arrays, others: (
+            summarize(arrays, others) | judge(arrays) | annealer.settings
+        ),
     )
 
 

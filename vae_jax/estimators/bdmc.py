@@ -73,7 +73,7 @@ def task(study: Study) -> Task:
             "effective": weighted["effective"][:, 0],
         }
 
-    def summarize(arrays: dict) -> dict:
+    def summarize(arrays: dict, _others: dict) -> dict:
         return sandwich(arrays, num_samples)
 
     about = "simulated examples, there and back,"

@@ -60,6 +60,7 @@ class Estimator(NamedTuple):
     enough: Callable[..., str] | None = None
     rows: Callable[[dict], list[Row]] | None = None  # found -> rows of bounds.png
     after: tuple[str, ...] = ()  # estimators whose arrays its summary reads
+    beside: tuple[str, ...] = ()  # likewise, where they are asked for, too
     # found -> what is wrong where numbers contradict each other, or None
     violation: Callable[[dict], str | None] | None = None
     fits: Callable[[dict, object], str] | None = None  # as of a types.Part

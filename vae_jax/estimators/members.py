@@ -77,7 +77,8 @@ def _kept(older: dict, found: dict, known: dict[str, Estimator]) -> dict:
         return {}
     outdated = {name for name in known if name in found and found[name] != older.get(name)}
     for _ in known:  # an outdated estimate may be what others were made from
-        outdated |= {name for name in known if outdated.intersection(known[name].after)}
+        made_from = {name: (*known[name].after, *known[name].beside) for name in known}
+        outdated |= {name for name in known if outdated.intersection(made_from[name])}
     return {name: value for name, value in older.items() if name not in outdated}
 
 

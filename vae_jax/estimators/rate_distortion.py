@@ -46,7 +46,7 @@ def task(study: Study) -> Task:
         found |= {"elbo_distortion": point[0], "elbo_rate": point[1]}
         return behaviour(trace) | found
 
-    def summarize(arrays: dict) -> dict:
+    def summarize(arrays: dict, _others: dict) -> dict:
         points = {"beta": betas[shown].tolist(), "max_beta": beyond}
         for name in ("distortion", "rate"):
             stderr = arrays[name].std(0, ddof=1) / np.sqrt(len(arrays[name]))

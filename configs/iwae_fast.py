@@ -1,0 +1,26 @@
+"""The networks of Burda et al. 2016, Table 1, trained in far fewer steps: one layer, k = 1.
+
+    python3 -m vae_jax.main --config=configs/iwae_fast.py
+
+Other rows of their table: --config.objective.name=iwae with --config.objective.num_samples=5, or
+--config.model.name=hierarchical for two stochastic layers; experiments/iwae_table.py trains them.
+"""
+
+from vae_jax import default
+
+
+def get_config():
+    config = default()
+    config.data.num_valid = 400  # as the authors' code
+    config.network.hidden = (200, 200)
+    config.network.activation = config.model.activation = "tanh"
+    config.model.widths = (100,)
+    config.model.hidden = (100, 100)
+    config.hypers.latent_dim = 50
+    config.train.batch_size = 100
+    config.train.num_epochs = 400.0
+    config.hypers.learning_rate = 3e-3
+    config.eval.every_epochs = 10.0
+    config.checkpoint.every_epochs = 10.0
+    config.eval.nll_samples = 5000
+    return config
