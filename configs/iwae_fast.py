@@ -13,9 +13,7 @@ def get_config():
     config = default()
     config.data.num_valid = 400  # as the authors' code
     config.network.hidden = (200, 200)
-    config.network.activation = config.model.activation = "tanh"
-    config.model.widths = (100,)
-    config.model.hidden = (100, 100)
+    config.network.activation = "tanh"
     config.hypers.latent_dim = 50
     config.train.batch_size = 100
     config.train.num_epochs = 400.0

@@ -23,7 +23,7 @@ from vae_jax.distributions import Gaussian
 from vae_jax.models.draws import keeps_score, scale_gradient, shifted, total
 from vae_jax.models.ingredients import Ingredients, as_example
 from vae_jax.models.vae import ENCODER_SCALE
-from vae_jax.networks.layers import ACTIVATION
+from vae_jax.networks.layers import ACTIVATIONS
 from vae_jax.networks.mlp import conditional
 from vae_jax.types import (
     Draw,
@@ -292,7 +292,9 @@ FIELDS = {
         (100,), "units of the layers below the top one, which has latent_dim; z1 first", above=0
     ),
     "hidden": Field((100, 100), "hidden layers of each network between two layers", above=0),
-    "activation": ACTIVATION,
+    "activation": Field(
+        "tanh", "activation function of these networks", choices=tuple(ACTIVATIONS)
+    ),
 }
 PART = Part(
     "model",
