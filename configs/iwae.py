@@ -6,10 +6,11 @@
 1e-3 * 10^(-i/7) for i = 0, ..., 7: 3,280 epochs, 9,774,400 steps. They report a test NLL of 86.76.
 
 Other rows of their table: --config.objective.num_samples=5 or 50, --config.objective.name=elbo, and
---config.model.name=hierarchical for two layers, x-100-50. Where their code differs from their paper:
+--config.model.name=hierarchical for two layers, x-100-50. What their code has unlike their paper:
 
     --config.optimizer.adam_b1=0.99 --config.optimizer.second_moments=ones
-    --config.schedule.rounded_rates=True --config.data.shuffle=False --config.model.encoder_scale=log_sigma
+    --config.schedule.rounded_rates=True --config.data.shuffle=False
+    --config.model.encoder_scale=log_sigma
 
 configs/iwae_fast.py reaches these numbers in far fewer steps.
 """
