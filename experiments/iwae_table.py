@@ -25,6 +25,7 @@ import os
 import runpy
 import signal
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -238,7 +239,7 @@ def lines_of(known: dict[str, dict], wanted: list[str], args) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", default=",".join(ROWS), help="which, one after another")
     parser.add_argument("--seeds", default="0,1,2", help="trained side by side")
@@ -251,7 +252,8 @@ def main() -> None:
     parser.add_argument("--workdir", default="runs/iwae_table")
     parser.add_argument("--data", default="mnist", help="a dataset: published are MNIST's numbers")
     parser.add_argument("--data_dir", default="", help="of TFDS")
-    args = parser.parse_args()
+    parser.add_argument("--output", type=Path, default=FOLDER)
+    args = parser.parse_args(argv)
     wanted = args.rows.split(",")
     if unknown := [name for name in wanted if name not in ROWS]:
         parser.error(f"there is no row {unknown[0]!r}: --rows are among {','.join(ROWS)}")
@@ -261,19 +263,20 @@ def main() -> None:
         parser.error(f"--seeds is {args.seeds!r}, expected numbers such as 0,1,2")
 
     began, known = time.monotonic(), {}
-    for name in wanted:
-        left = 60 * args.minutes - (time.monotonic() - began)
-        results = finished(name, args)
-        if results is None and left > 0:
-            results = trained_within(name, args, left)
-        if results is not None:
-            known[name] = results
-    FOLDER.mkdir(exist_ok=True)
-    write(FOLDER / "table.md", began, lines_of(known, wanted, args), list(known.values()))
+    try:
+        for name in wanted:
+            left = 60 * args.minutes - (time.monotonic() - began)
+            results = finished(name, args)
+            if results is None and left > 0:
+                results = trained_within(name, args, left)
+            if results is not None:
+                known[name] = results
+        lines = lines_of(known, wanted, args)
+    except UserError as error:
+        sys.exit(str(error))
+    args.output.mkdir(parents=True, exist_ok=True)
+    write(args.output / "table.md", began, lines, list(known.values()))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    main()

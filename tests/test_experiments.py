@@ -299,3 +299,57 @@ def test_bounds_on_the_kl_of_the_aggregate_are_possible_values():
     assert bounds(0.3, 0.5, 0.1) == (0.3, 0.5)
     assert bounds(-20.0, 17.0, 0.1) == (0.1, 17.0)  # at least that of single units
     assert bounds(-0.1, -0.01, -0.02) == (0.0, 0.0)  # of an empty code, but for noise
+
+
+# iwae_table.py
+
+
+def test_differences_of_rows_are_paired_over_images_and_seeds():
+    paired = script("iwae_table.py").paired
+    first = np.array([[-86.0, -90.0, -70.0], [-85.0, -91.0, -72.0]], np.float32)
+    second = first + np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], np.float32)
+    mean, error, of_seeds = paired(first, second)  # the second explains the images better
+    assert (mean, error, of_seeds) == (2.0, 0.0, [2.0, 2.0])
+    second[0] += [0, 0, 3]
+    mean, error, of_seeds = paired(first, second)
+    assert (mean, of_seeds) == (2.5, [3.0, 2.0])
+    assert error == pytest.approx(np.std([2, 2, 3.5], ddof=1) / np.sqrt(3))
+
+
+def test_cells_of_the_table_are_means_over_seeds_and_corrections():
+    module = script("iwae_table.py")
+    assert module.mean_and_sd([86.0, 87.0, 88.0]) == "87.00 (sd 1.00)"
+    assert module.mean_and_sd([86.0]) == "86.00"
+    one = [{"layers": None, "active_units": n} for n in (19, 20)]
+    two = [
+        {"layers": {"z1": {"active_units": n}, "z2": {"active_units": 5}}, "active_units": n + 5}
+        for n in (16, 17)
+    ]
+    assert module.units(one) == "19.5" and module.units(two) == "16.5+5.0"
+    results = {
+        "evaluation": [
+            {"member": 1, "ais": {"above_iwae": {"difference": 0.4, "stderr": 0.03}}},
+        ],
+        "members": [
+            {"member": 0, "test": {"nll": 87.0, "nll_stderr": 0.2}},
+            {"member": 1, "test": {"nll": 86.5, "nll_stderr": 0.21}},
+        ],
+    }
+    assert module.by_ais(results) == "86.10 = 86.50 +- 0.21 - (0.40 +- 0.03)"
+
+
+@pytest.mark.slow
+def test_the_table_goes_on_and_marks_what_has_not_been_trained(tmp_path, capsys, undrawn):
+    arguments = ["--data=digits", "--seeds=0,1", "--epochs=0.5", "--samples=3", "--examples=3"]
+    arguments += ["--chains=2", "--distributions=3", f"--workdir={tmp_path / 'runs'}"]
+    arguments += ["--rows=1/vae/1,1/iwae/5/dreg,2/vae/1", f"--output={tmp_path}"]
+    module = script("iwae_table.py")
+    with pytest.raises(SystemExit):
+        module.main([*arguments, "--rows=1/vae/7"])
+    assert "there is no row '1/vae/7'" in capsys.readouterr().err
+    module.main([*arguments, "--minutes=0"])
+    assert (tmp_path / "table.md").read_text().count("not run: 0.0 h") == 3
+    module.main([*arguments, "--rows=1/vae/1,2/vae/1"])
+    module.main([*arguments, "--minutes=0"])
+    table = (tmp_path / "table.md").read_text()
+    assert table.count("not run: 0.0 h") == 1 and "| 2/vae/1 less 1/vae/1 | -1.43 |" in table

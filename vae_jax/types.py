@@ -246,7 +246,8 @@ class Part(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The parameters with the highest validation ELBO so far: averaged ones if there are any."""
+    """The parameters with the highest validation ELBO so far, or bound (eval.select): averaged ones
+    if there are any."""
 
     params: Params
     valid_elbo: Array  # [], -inf until the first validation that counts
