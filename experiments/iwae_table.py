@@ -6,9 +6,10 @@ with k = 1, 5 and 50 samples, one and two stochastic layers.
 
 A row is layers/objective/k, and 1/iwae/5/dreg is one with another estimator of the gradient. Each
 is one program that trains all seeds side by side, by configs/iwae_fast.py, in runs/iwae_table/ and
-the name of the row. The same command again goes on where the last one ended. A row that has not
-been trained to its end is marked so, with the time that its training would take at the pace that
-was measured.
+the name of the row. The same command again goes on where the last one ended. What a row has come to
+is kept beside the table, which is made of all that are there; so rows may come from several
+machines. One that has not been trained to its end is marked so, with the time that its training
+would take at the pace that was measured.
 
     NLL      -log p(x) by 5,000 importance samples, all 10,000 test images, binarized once
     AIS      -log p(x) by annealed importance sampling, of the seed that is best on validation data:
@@ -38,7 +39,7 @@ from drawing import table, write
 import vae_jax
 from vae_jax.errors import UserError
 from vae_jax.training.signals import Interrupted
-from vae_jax.workdir.files import read_arrays, read_json
+from vae_jax.workdir.files import read_arrays, read_json, write_arrays, write_json
 from vae_jax.workdir.rows import read_rows
 
 FOLDER = Path(__file__).with_suffix("")
@@ -100,25 +101,74 @@ def workdir_of(name: str, args) -> Path:
     return Path(args.workdir) / name.replace("/", "-")
 
 
-def finished(name: str, args) -> dict | None:
-    """results.json of a row that has been trained and evaluated to its end."""
-    results = read_json(workdir_of(name, args) / "results.json")
-    return results if results and results["complete"] else None
+class Row(NamedTuple):
+    """What a row has come to."""
+
+    about: dict  # numbers of every seed, what was trained, where and how long
+    log_p: np.ndarray  # the bound of each test image, nats  [seeds, images]
+    elbo: np.ndarray  # likewise
+
+    def keep(self, path: Path) -> None:
+        """Writes path.json and path.npz. Of each image there are hundredths of nats."""
+        write_json(path.with_suffix(".json"), self.about)
+        hundredths = {name: np.rint(100 * getattr(self, name)) for name in ("log_p", "elbo")}
+        write_arrays(
+            path.with_suffix(".npz"), {k: v.astype(np.int16) for k, v in hundredths.items()}
+        )
 
 
-def trained_within(name: str, args, seconds: float) -> dict | None:
-    """results.json of a row; None where the time was over before its end, and all is saved."""
+def kept(path: Path) -> Row | None:
+    """The row that is kept at `path`, if there is one."""
+    about, arrays = read_json(path.with_suffix(".json")), read_arrays(path.with_suffix(".npz"))
+    if about is None or not arrays:
+        return None
+    return Row(about, arrays["log_p"] / 100, arrays["elbo"] / 100)
+
+
+def row_of(workdir: Path) -> Row:
+    """The row of a finished run."""
+    results, stored = read_json(workdir / "results.json"), read_json(workdir / "config.json")
+    examples, members = read_arrays(workdir / "examples.npz"), results["members"]
+    (entry,) = results["evaluation"]
+    numbers = ("nll", "nll_stderr", "nll_samples", "elbo", "active_units", "layers")
+    devices = stored["devices"]
+    about = {
+        "seeds": [member["hypers"]["seed"] for member in members],
+        "test": [{name: member["test"][name] for name in numbers} for member in members],
+        "ais": {"seed": members[entry["member"]]["hypers"]["seed"], **entry["ais"]},
+        "images": len(entry["examples"]),
+        "epochs": results["epoch"],
+        "steps": results["step"],
+        "batch_size": stored["config"]["train"]["batch_size"],
+        "hours": results["wall_time_s"] / 3600,
+        "where": f"{devices['count']} x {devices['kind']}, {os.cpu_count()} cores",
+    }
+    arrays = (
+        np.stack([examples[f"{name}/{member['member']}"] for member in members])
+        for name in ("log_p", "elbo")
+    )
+    return Row(about, *arrays)
+
+
+def file_of(name: str, args) -> Path:
+    """Where a row is kept, without the ending."""
+    return args.output / name.replace("/", "-")
+
+
+def trained_within(name: str, args, seconds: float) -> Row | None:
+    """The row; None where the time was over before its end, and all is saved."""
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()
     try:
-        return vae_jax.train(make_config(name, args), workdir_of(name, args)).results
+        vae_jax.train(make_config(name, args), workdir_of(name, args))
     except Interrupted as interrupted:
         if interrupted.signum != signal.SIGTERM or timer.is_alive():
             raise
         return None
     finally:
         timer.cancel()
+    return row_of(workdir_of(name, args))
 
 
 def hours(name: str, args) -> tuple[float, float]:
@@ -155,20 +205,18 @@ def units(tests: list[dict]) -> str:
     )
 
 
-def by_ais(results: dict) -> str:
-    """-log p(x) by AIS of the member that was estimated, and what it is made of."""
-    (entry,) = results["evaluation"]
-    test = next(m["test"] for m in results["members"] if m["member"] == entry["member"])
-    more = entry["ais"]["above_iwae"]
+def by_ais(about: dict) -> str:
+    """-log p(x) by AIS of the seed that was estimated, and what it is made of."""
+    test = about["test"][about["seeds"].index(about["ais"]["seed"])]
+    more = about["ais"]["above_iwae"]
     text = f"{test['nll'] - more['difference']:.2f} = {test['nll']:.2f} +- {test['nll_stderr']:.2f}"
     return f"{text} - ({more['difference']:.2f} +- {more['stderr']:.2f})"
 
 
-def row_of(name: str, results: dict) -> list:
+def cells_of(name: str, about: dict) -> list:
     """The cells of a finished row."""
-    published, tests = ROWS[name], [member["test"] for member in results["members"]]
-    nll = [test["nll"] for test in tests]
-    known = published.nll
+    published, tests = ROWS[name], about["test"]
+    nll, known = [test["nll"] for test in tests], published.nll
     return [
         name,
         known or "",
@@ -176,21 +224,23 @@ def row_of(name: str, results: dict) -> list:
         f"{np.mean(nll) - known:+.2f}" if known else "",
         mean_and_sd([test["elbo"] for test in tests]),
         published.ais,
-        by_ais(results),
+        by_ais(about),
         published.units,
         units(tests),
-        f"{results['epoch']:g}",
-        f"{results['step']:,}",
-        f"{results['wall_time_s'] / 3600:.2f}",
+        len(tests),
+        f"{about['epochs']:g}",
+        f"{about['steps']:,}",
+        f"{about['hours']:.2f}",
+        about["where"],
     ]
 
 
-def missing_row(name: str, args) -> list:
+def missing_cells(name: str, args) -> list:
     """The cells of a row that has not been trained to its end."""
     published, (done, whole) = ROWS[name], hours(name, args)
     state = f"not run: {whole:.1f} h" if not done else f"{done:.1f} h of {whole:.1f} h"
     cells = [name, published.nll or "", state, "", "", published.ais, "", published.units]
-    return [*cells, "", "", "", ""]
+    return [*cells, "", len(args.seeds), "", "", "", ""]
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, list[float]]:
@@ -202,40 +252,45 @@ def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, list[fl
     return float(of_images.mean()), float(error), difference.mean(1).tolist()
 
 
-def per_image(name: str, args, what: str) -> np.ndarray:
-    """log_p or elbo of all seeds and test images  [seeds, images]."""
-    arrays = read_arrays(workdir_of(name, args) / "examples.npz")
-    return np.stack([arrays[f"{what}/{i}"] for i in range(len(args.seeds))])
-
-
-def pair_row(pair: tuple[str, str], args) -> list:
-    """The cells of a difference."""
-    first, second = pair
-    published = [ROWS[name].nll for name in pair]
-    known = "" if None in published else f"{published[0] - published[1]:+.2f}"
-    cells = [f"{first} less {second}", known]
+def pair_cells(pair: tuple[str, str], rows: dict[str, Row]) -> list:
+    """The cells of a difference, of the seeds that both rows have."""
+    known = [ROWS[name].nll for name in pair]
+    cells = [" less ".join(pair), "" if None in known else f"{known[0] - known[1]:+.2f}"]
+    first, second = (rows[name] for name in pair)
+    seeds = [seed for seed in first.about["seeds"] if seed in second.about["seeds"]]
     for what in ("log_p", "elbo"):
-        arrays = [per_image(name, args, what) for name in pair]
+        arrays = [
+            getattr(row, what)[[row.about["seeds"].index(seed) for seed in seeds]]
+            for row in (first, second)
+        ]
         mean, error, of_seeds = paired(*arrays)
         sd = f", sd {np.std(of_seeds, ddof=1):.2f}" if len(of_seeds) > 1 else ""
         cells.append(f"{mean:+.3f} +- {error:.3f}{sd}")
-    return cells
+    return [*cells, len(seeds)]
 
 
-def lines_of(known: dict[str, dict], wanted: list[str], args) -> list[str]:
+def lines_of(rows: dict[str, Row], missing: dict[str, list]) -> list[str]:
     """The tables, of the rows that are finished and those that are not."""
     titles = ["row", "NLL, published", "NLL", "difference", "ELBO", "AIS, published", "AIS"]
-    titles += ["units, published", "units", "epochs", "steps", "hours of training"]
-    rows = [
-        row_of(name, known[name]) if name in known else missing_row(name, args) for name in wanted
+    titles += [
+        "units, published",
+        "units",
+        "seeds",
+        "epochs",
+        "steps",
+        "hours of training",
+        "where",
     ]
-    seeds, config = ", ".join(map(str, args.seeds)), make_config(wanted[0], args)
-    lines = [f"Nats per test image; seeds {seeds}; batches of {config.train.batch_size}.", ""]
-    lines += [*table(titles, rows), ""]
-    pairs = [pair for pair in PAIRS if all(name in known for name in pair)]
+    cells = [
+        cells_of(name, rows[name].about) if name in rows else missing[name]
+        for name in ROWS
+        if name in rows or name in missing
+    ]
+    lines = ["Nats per test image.", "", *table(titles, cells), ""]
+    pairs = [pair for pair in PAIRS if all(name in rows for name in pair)]
     if pairs:
-        titles = ["difference", "NLL, published", "NLL", "negative ELBO"]
-        lines += [*table(titles, [pair_row(pair, args) for pair in pairs]), ""]
+        titles = ["difference", "NLL, published", "NLL", "negative ELBO", "seeds"]
+        lines += [*table(titles, [pair_cells(pair, rows) for pair in pairs]), ""]
     return lines
 
 
@@ -262,20 +317,18 @@ def main(argv: list[str] | None = None) -> None:
     except ValueError:
         parser.error(f"--seeds is {args.seeds!r}, expected numbers such as 0,1,2")
 
-    began, known = time.monotonic(), {}
+    began = time.monotonic()
+    args.output.mkdir(parents=True, exist_ok=True)
     try:
         for name in wanted:
-            left = 60 * args.minutes - (time.monotonic() - began)
-            results = finished(name, args)
-            if results is None and left > 0:
-                results = trained_within(name, args, left)
-            if results is not None:
-                known[name] = results
-        lines = lines_of(known, wanted, args)
+            left, path = 60 * args.minutes - (time.monotonic() - began), file_of(name, args)
+            if kept(path) is None and left > 0 and (row := trained_within(name, args, left)):
+                row.keep(path)
+        rows = {name: row for name in ROWS if (row := kept(file_of(name, args)))}
+        missing = {name: missing_cells(name, args) for name in wanted if name not in rows}
     except UserError as error:
         sys.exit(str(error))
-    args.output.mkdir(parents=True, exist_ok=True)
-    write(args.output / "table.md", began, lines, list(known.values()))
+    write(args.output / "table.md", began, lines_of(rows, missing))
 
 
 if __name__ == "__main__":

@@ -326,16 +326,12 @@ def test_cells_of_the_table_are_means_over_seeds_and_corrections():
         for n in (16, 17)
     ]
     assert module.units(one) == "19.5" and module.units(two) == "16.5+5.0"
-    results = {
-        "evaluation": [
-            {"member": 1, "ais": {"above_iwae": {"difference": 0.4, "stderr": 0.03}}},
-        ],
-        "members": [
-            {"member": 0, "test": {"nll": 87.0, "nll_stderr": 0.2}},
-            {"member": 1, "test": {"nll": 86.5, "nll_stderr": 0.21}},
-        ],
+    about = {
+        "seeds": [3, 4],
+        "test": [{"nll": 87.0, "nll_stderr": 0.2}, {"nll": 86.5, "nll_stderr": 0.21}],
+        "ais": {"seed": 4, "above_iwae": {"difference": 0.4, "stderr": 0.03}},
     }
-    assert module.by_ais(results) == "86.10 = 86.50 +- 0.21 - (0.40 +- 0.03)"
+    assert module.by_ais(about) == "86.10 = 86.50 +- 0.21 - (0.40 +- 0.03)"
 
 
 @pytest.mark.slow
