@@ -26,26 +26,16 @@ def frame(members: list[dict], split: str) -> Any:
       members: those of results.json.
     """
     swept = list(dict.fromkeys(field for member in members for field in member["swept"]))
-    names = [*METRICS, *(n for member in members for n in _of_layers(member, split))]
-    names = list(dict.fromkeys(names))
-    known = [name for name in names if any(_metric(m, split, name) is not None for m in members)]
+    numbers = [ranking.with_layers(member, split) for member in members]
+    names = (*METRICS, *ranking.layer_metrics(members, split))
+    known = [name for name in names if any(one.get(name) is not None for one in numbers)]
     rows = []
-    for member in members:
+    for member, one in zip(members, numbers, strict=True):
         row = {"member": member["member"]}
         row |= {ranking.short(field): ranking.value(member, field) for field in swept}
-        rows.append(row | {name: _metric(member, split, name) for name in known})
+        rows.append(row | {name: one.get(name) for name in known})
     try:
         import pandas
     except ImportError:
         return Rows(rows)
     return pandas.DataFrame(rows).set_index("member")
-
-
-def _of_layers(member: dict, split: str) -> dict:
-    """{"rate_z1": ..., "active_units_z1": ..., ...} of a model with several stochastic layers."""
-    layers = (member.get(split) or {}).get("layers") or {}
-    return {f"{k}_{name}": value for name, layer in layers.items() for k, value in layer.items()}
-
-
-def _metric(member: dict, split: str, name: str):
-    return ((member.get(split) or {}) | _of_layers(member, split)).get(name)

@@ -21,12 +21,14 @@ from vae_jax.workdir.ranking import (
     SEED,
     as_tuples,
     label,
+    layer_metrics,
     metric_of,
     named,
     ranking,
     short,
     show,
     value,
+    with_layers,
 )
 
 METRICS = (
@@ -49,18 +51,20 @@ MOST_LINES = 20  # of a list of members
 def write_csv(path: Path, members: list[dict]) -> None:
     """Writes sweep.csv: a row for each member, in the members' order."""
     swept = list(dict.fromkeys(field for member in members for field in member["swept"]))
-    scores = [(split, name) for split in ("valid", "test") for name in METRICS]
+    names, splits = (*METRICS, *layer_metrics(members, "test")), ("valid", "test")
+    scores = [(split, name) for split in splits for name in names]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
     columns = [f"{split}_{name}" for split, name in scores]
     table.writerow(["member", *swept, "diverged_at", "best_step", *columns])
     for member in members:
+        numbers = {split: with_layers(member, split) for split in splits}
         row = [
             member["member"],
             *(value(member, field) for field in swept),
             member["diverged_at"],
             member["best_step"],
-            *((member.get(split) or {}).get(name) for split, name in scores),
+            *(numbers[split].get(name) for split, name in scores),
         ]
         # str gives a float with all its digits.
         table.writerow(["" if x is None else str(as_tuples(x)) for x in files.finite(row)])

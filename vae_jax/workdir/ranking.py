@@ -39,6 +39,27 @@ def metric_of(member: dict, split: str, metric: str) -> float:
     return math.nan if number is None else float(number)
 
 
+def with_layers(member: dict, split: str) -> dict:
+    """The numbers of a split, {} where there are none; of several stochastic layers also "rate_z1",
+    "active_units_z1" and so on."""
+    numbers = member.get(split) or {}
+    layers = numbers.get("layers") or {}
+    return numbers | {
+        f"{k}_{name}": v for name, of_one in layers.items() for k, v in of_one.items()
+    }
+
+
+def layer_metrics(members: list[dict], split: str) -> list[str]:
+    """The names that `with_layers` adds."""
+    names = [
+        f"{key}_{name}"
+        for member in members
+        for name, of_one in ((member.get(split) or {}).get("layers") or {}).items()
+        for key in of_one
+    ]
+    return list(dict.fromkeys(names))
+
+
 def ranking(members: list[dict], metric: str = "nll") -> tuple[str, list[dict]]:
     """(the metric, the members from best to worst): by validation data, never by test data.
 
