@@ -5,16 +5,16 @@ with k = 1, 5 and 50 samples, one and two stochastic layers.
     python experiments/iwae_table.py --rows=1/vae/1,1/iwae/5 --minutes=60
 
 A row is layers/objective/k, and 1/iwae/5/dreg is one with another estimator of the gradient. Each
-is one program that trains all seeds side by side, by configs/iwae_fast.py, in runs/iwae_table/ and
+is one program that trains its seeds side by side, by configs/iwae_fast.py, in runs/iwae_table/ and
 the name of the row. The same command again goes on where the last one ended. What a row has come to
-is kept beside the table, which is made of all that are there; so rows may come from several
-machines. One that has not been trained to its end is marked so, with the time that its training
-would take at the pace that was measured.
+is kept beside the table, which is made of all that are there; so rows and seeds may come from
+several machines, and further seeds later. A row that has not been trained to its end is marked so,
+with the time that its training would take at the pace that was measured.
 
     NLL      -log p(x) by 5,000 importance samples, all 10,000 test images, binarized once
-    AIS      -log p(x) by annealed importance sampling, of the seed that is best on validation data:
-             its NLL, less what AIS adds to it on 1,000 test images. Published: Zhang et al. 2021,
-             Table 2
+    AIS      -log p(x) by annealed importance sampling, of the seed that is best on validation data
+             of those that were trained together: its NLL, less what AIS adds to it on 1,000 test
+             images. Published: Zhang et al. 2021, Table 2
     units    active ones, of each layer
 
 "sd" is the standard deviation over seeds, "+-" a standard error over test images. The two rows of a
@@ -77,7 +77,7 @@ PAIRS = [
 ]
 
 
-def make_config(name: str, args):
+def make_config(name: str, seeds: tuple[int, ...], args):
     """The configuration of a row."""
     layers, objective, num_samples, *gradient = name.split("/")
     config = runpy.run_path(str(CONFIG))["get_config"]()
@@ -86,7 +86,7 @@ def make_config(name: str, args):
     config.objective.name = {"vae": "elbo", "iwae": "iwae"}[objective]
     config.objective.num_samples = int(num_samples)
     config.objective.gradient = gradient[0] if gradient else "reparameterized"
-    config.sweep.seed = args.seeds
+    config.sweep.seed = seeds
     config.eval.estimators = ("iwae", "ais")
     config.eval.nll_samples, config.eval.iwae_samples = args.samples, (args.samples,)
     config.eval.bounds_examples = args.examples
@@ -97,8 +97,11 @@ def make_config(name: str, args):
     return config
 
 
-def workdir_of(name: str, args) -> Path:
-    return Path(args.workdir) / name.replace("/", "-")
+def workdir_of(name: str, seeds: tuple[int, ...], args) -> Path:
+    return Path(args.workdir) / f"{name.replace('/', '-')},{'-'.join(map(str, seeds))}"
+
+
+ADDED = ("seeds", "test", "ais", "hours")  # of the seeds that a row has
 
 
 class Row(NamedTuple):
@@ -107,6 +110,12 @@ class Row(NamedTuple):
     about: dict  # numbers of every seed, what was trained, where and how long
     log_p: np.ndarray  # the bound of each test image, nats  [seeds, images]
     elbo: np.ndarray  # likewise
+
+    def joined(self, other: "Row") -> "Row":
+        """The seeds of both, which have been trained one after another."""
+        added = {name: self.about[name] + other.about[name] for name in ADDED}
+        arrays = (np.concatenate(pair) for pair in zip(self[1:], other[1:], strict=True))
+        return Row(self.about | added, *arrays)
 
     def keep(self, path: Path) -> None:
         """Writes path.json and path.npz. Of each image there are hundredths of nats."""
@@ -135,7 +144,7 @@ def row_of(workdir: Path) -> Row:
     about = {
         "seeds": [member["hypers"]["seed"] for member in members],
         "test": [{name: member["test"][name] for name in numbers} for member in members],
-        "ais": {"seed": members[entry["member"]]["hypers"]["seed"], **entry["ais"]},
+        "ais": [{"seed": members[entry["member"]]["hypers"]["seed"], **entry["ais"]}],
         "images": len(entry["examples"]),
         "epochs": results["epoch"],
         "steps": results["step"],
@@ -155,40 +164,39 @@ def file_of(name: str, args) -> Path:
     return args.output / name.replace("/", "-")
 
 
-def trained_within(name: str, args, seconds: float) -> Row | None:
-    """The row; None where the time was over before its end, and all is saved."""
+def trained_within(name: str, seeds: tuple[int, ...], args, seconds: float) -> Row | None:
+    """These seeds of a row; None where the time was over before the end, and all is saved."""
+    workdir = workdir_of(name, seeds, args)
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()
     try:
-        vae_jax.train(make_config(name, args), workdir_of(name, args))
+        vae_jax.train(make_config(name, seeds, args), workdir)
     except Interrupted as interrupted:
         if interrupted.signum != signal.SIGTERM or timer.is_alive():
             raise
         return None
     finally:
         timer.cancel()
-    return row_of(workdir_of(name, args))
+    return row_of(workdir)
 
 
-def hours(name: str, args) -> tuple[float, float]:
-    """(hours of training that are done, hours that all of it takes) of a row, at the pace of its
-    last steps, or of a short trial."""
-    config, workdir = make_config(name, args), workdir_of(name, args)
-    rows = read_rows(workdir / "timing.jsonl")
-    if not rows:
+def hours(name: str, seeds: tuple[int, ...], args) -> tuple[float, float]:
+    """(hours of training that are done, hours that all of it takes) of these seeds, at the pace of
+    what has been trained, or of a short trial."""
+    config, workdir = make_config(name, seeds, args), workdir_of(name, seeds, args)
+    epochs, rows, done = config.train.num_epochs, read_rows(workdir / "timing.jsonl"), 0.0
+    if rows:
+        num_train = read_json(workdir / "config.json")["dataset"]["num_train"]
+        done = rows[-1]["wall_time_s"] / 3600
+    else:
         config.train.num_epochs = config.train.schedule_epochs = 0.5
         config.eval.nll_samples, config.eval.estimators, config.eval.explorer = 1, (), False
         with tempfile.TemporaryDirectory() as folder:
             num_train = vae_jax.train(config, folder).results["dataset"]["num_train"]
             rows = read_rows(Path(folder) / "timing.jsonl")
-        done = 0.0
-    else:
-        num_train = read_json(workdir / "config.json")["dataset"]["num_train"]
-        done = rows[-1]["wall_time_s"] / 3600
     pace = statistics.median(row["examples_per_s"] for row in rows[1:] or rows)
-    epochs = make_config(name, args).train.num_epochs
-    return done, epochs * num_train * len(args.seeds) / pace / 3600
+    return done, epochs * num_train * len(seeds) / pace / 3600
 
 
 def mean_and_sd(values: list[float], digits: int = 2) -> str:
@@ -206,11 +214,13 @@ def units(tests: list[dict]) -> str:
 
 
 def by_ais(about: dict) -> str:
-    """-log p(x) by AIS of the seed that was estimated, and what it is made of."""
-    test = about["test"][about["seeds"].index(about["ais"]["seed"])]
-    more = about["ais"]["above_iwae"]
-    text = f"{test['nll'] - more['difference']:.2f} = {test['nll']:.2f} +- {test['nll_stderr']:.2f}"
-    return f"{text} - ({more['difference']:.2f} +- {more['stderr']:.2f})"
+    """-log p(x) by AIS, the mean over the seeds that were estimated, and what it is made of."""
+    tests = [about["test"][about["seeds"].index(found["seed"])] for found in about["ais"]]
+    nll = np.mean([test["nll"] for test in tests])
+    more = [found["above_iwae"] for found in about["ais"]]
+    above = np.mean([one["difference"] for one in more])
+    error, above_error = tests[0]["nll_stderr"], more[0]["stderr"]  # the same images for all seeds
+    return f"{nll - above:.2f} = {nll:.2f} +- {error:.2f} - ({above:.2f} +- {above_error:.2f})"
 
 
 def cells_of(name: str, about: dict) -> list:
@@ -235,12 +245,12 @@ def cells_of(name: str, about: dict) -> list:
     ]
 
 
-def missing_cells(name: str, args) -> list:
-    """The cells of a row that has not been trained to its end."""
-    published, (done, whole) = ROWS[name], hours(name, args)
+def missing_cells(name: str, seeds: tuple[int, ...], args) -> list:
+    """The cells of a row none of whose seeds has been trained to its end."""
+    published, (done, whole) = ROWS[name], hours(name, seeds, args)
     state = f"not run: {whole:.1f} h" if not done else f"{done:.1f} h of {whole:.1f} h"
     cells = [name, published.nll or "", state, "", "", published.ais, "", published.units]
-    return [*cells, "", len(args.seeds), "", "", "", ""]
+    return [*cells, "", len(seeds), "", "", "", ""]
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float, list[float]]:
@@ -321,11 +331,14 @@ def main(argv: list[str] | None = None) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     try:
         for name in wanted:
-            left, path = 60 * args.minutes - (time.monotonic() - began), file_of(name, args)
-            if kept(path) is None and left > 0 and (row := trained_within(name, args, left)):
-                row.keep(path)
+            path, before = file_of(name, args), kept(file_of(name, args))
+            left = 60 * args.minutes - (time.monotonic() - began)
+            known = before.about["seeds"] if before else []
+            seeds = tuple(seed for seed in args.seeds if seed not in known)
+            if seeds and left > 0 and (row := trained_within(name, seeds, args, left)):
+                (before.joined(row) if before else row).keep(path)
         rows = {name: row for name in ROWS if (row := kept(file_of(name, args)))}
-        missing = {name: missing_cells(name, args) for name in wanted if name not in rows}
+        missing = {n: missing_cells(n, args.seeds, args) for n in wanted if n not in rows}
     except UserError as error:
         sys.exit(str(error))
     write(args.output / "table.md", began, lines_of(rows, missing))

@@ -329,7 +329,7 @@ def test_cells_of_the_table_are_means_over_seeds_and_corrections():
     about = {
         "seeds": [3, 4],
         "test": [{"nll": 87.0, "nll_stderr": 0.2}, {"nll": 86.5, "nll_stderr": 0.21}],
-        "ais": {"seed": 4, "above_iwae": {"difference": 0.4, "stderr": 0.03}},
+        "ais": [{"seed": 4, "above_iwae": {"difference": 0.4, "stderr": 0.03}}],
     }
     assert module.by_ais(about) == "86.10 = 86.50 +- 0.21 - (0.40 +- 0.03)"
 
@@ -345,7 +345,12 @@ def test_the_table_goes_on_and_marks_what_has_not_been_trained(tmp_path, capsys,
     assert "there is no row '1/vae/7'" in capsys.readouterr().err
     module.main([*arguments, "--minutes=0"])
     assert (tmp_path / "table.md").read_text().count("not run: 0.0 h") == 3
-    module.main([*arguments, "--rows=1/vae/1,2/vae/1"])
+    module.main([*arguments, "--rows=1/vae/1,2/vae/1", "--seeds=0"])
+    module.main([*arguments, "--rows=2/vae/1"])  # the other seed
     module.main([*arguments, "--minutes=0"])
     table = (tmp_path / "table.md").read_text()
     assert table.count("not run: 0.0 h") == 1 and "| 2/vae/1 less 1/vae/1 | -1.43 |" in table
+    both = module.kept(tmp_path / "2-vae-1")
+    assert both.about["seeds"] == [0, 1] and both.log_p.shape == both.elbo.shape == (2, 300)
+    nll = [test["nll"] for test in both.about["test"]]
+    np.testing.assert_allclose(-both.log_p.mean(1), nll, atol=0.001)
