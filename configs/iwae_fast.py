@@ -2,8 +2,8 @@
 
     python3 -m vae_jax.main --config=configs/iwae_fast.py
 
-1,000 epochs in batches of 100, 596,000 steps, a seventeenth of those of configs/iwae.py: Adam with a
-cosine from 3e-3. Chosen on validation data: experiments/iwae_table/tuning.md.
+1,000 epochs in batches of 100, 596,000 steps, a sixteenth of those of configs/iwae.py: Adam with
+a cosine from 3e-3. Chosen on validation data: experiments/iwae_table/tuning.md.
 
 Other rows of their table: --config.objective.name=iwae with --config.objective.num_samples=5, or
 --config.model.name=hierarchical for two stochastic layers; experiments/iwae_table.py trains them.
