@@ -103,9 +103,9 @@ def make_objective(gradient: str, num_samples: int) -> Objective:
 PART = Part(
     "objective",
     "elbo_gradient",
-    lambda section, _z_like: make_objective(section.gradient, section.num_samples),
+    lambda section, _z_like: make_objective(section.estimator, section.num_samples),
     "the negative ELBO, by a chosen estimator of the encoder's gradient",
-    fields={"gradient": Field("pathwise", "estimator of the gradient", choices=GRADIENTS)},
+    fields={"estimator": Field("pathwise", "estimator of the gradient", choices=GRADIENTS)},
     hypers={"beta": BETA},
     needs=("a rate",),
 )
@@ -287,7 +287,7 @@ def make_config(args):
 def train_all(args):
     """A run for each estimator and learning rate, in one workdir."""
     config = make_config(args)
-    config.sweep.objective_gradient = GRADIENTS
+    config.sweep.objective_estimator = GRADIENTS
     config.sweep.learning_rate = tuple(args.learning_rates)
     return vae_jax.train(config, Path(args.workdir, "all"), parts=(PART,))
 
@@ -329,7 +329,7 @@ def curves(workdir: Path, members: list[dict]) -> dict[str, list[Curve]]:
             np.array([row["elbo"] if row["elbo"] is not None else -np.inf for row in mine]),
             entry["test"]["elbo"],
         )
-        found[entry["swept"]["objective.gradient"]].append(curve)
+        found[entry["swept"]["objective.estimator"]].append(curve)
     return found
 
 
