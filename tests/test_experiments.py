@@ -10,6 +10,7 @@ import pytest
 
 import vae_jax
 from vae_jax.distributions import Gaussian
+from vae_jax.models.draws import draw_batch
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 # What a script is given to run in seconds; {run}: a trained run of the 8x8 digits.
@@ -28,6 +29,10 @@ SMALL = {
         *[*DATA, "--num_valid=100", "--every_epochs=0.1", "--hidden=10", "--latent_dim=3"],
         *["--gradients=20", "--batch=5", "--learning_rates", "0.001", "0.01"],
         "--workdir={folder}/runs",
+    ],
+    "gradient_estimators.py": [
+        *["--data=digits", "--epochs=0.3", "--workdir={folder}/run", "--largest=32", "--draws=16"],
+        *["--samples", "2", "3", "--gradients=10", "--batch=5"],
     ],
     "strangeness.py": [
         *["--workdir={run}", "--workdirs={folder}/beside", "--epochs=0.3", "--num=20"],
@@ -82,6 +87,8 @@ def test_a_script_runs_at_reduced_size(name, digits_run, tmp_path, capsys, undra
     [
         ("reparameterization.py", ["--data=nothing"], "there is no dataset 'nothing'"),
         ("reparameterization.py", ["--gradients=1"], "--gradients is too small: 1"),
+        ("gradient_estimators.py", ["--data=nothing"], "there is no dataset 'nothing'"),
+        ("gradient_estimators.py", ["--samples", "5", "1"], "--samples is too small: 1"),
         ("strangeness.py", ["--workdir={folder}/none"], "holds no run"),
         ("similarity.py", ["--workdir={folder}/none"], "holds no run"),
     ],
@@ -165,6 +172,99 @@ def test_the_first_epoch_is_when_a_curve_gets_there():
     curve = module.Curve(0.1, 0, np.array([1.0, 2.0, 3.0]), np.array([-9.0, -5.0, -6.0]), -6.0)
     assert module.first_epoch(curve, -5.5) == 2 and module.first_epoch(curve, -1) == np.inf
     assert curve.reached == -6
+
+
+# gradient_estimators.py
+
+
+def test_signal_noise_and_t_are_those_of_the_moments():
+    module = script("gradient_estimators.py")
+    found = module.Moments(np.array([3.0, 4.0, 0.0]), np.array([40.0, 60.0, 0.0]), 10)
+    assert found.signal() == pytest.approx(np.sqrt(3**2 + 4**2 - 40 / 10 - 60 / 10))
+    assert found.noise() == pytest.approx(10)
+    np.testing.assert_allclose(found.t(), [3 / 2, 4 / np.sqrt(6), 0])
+    assert found.of(slice(0, 1)).noise() == pytest.approx(np.sqrt(40))
+    assert module.Moments(np.ones(2), np.full(2, 40.0), 10).signal() == 0  # noise alone
+    pair = module.Moments(np.array([0.0, 7.0]), np.full(2, 5.0), 10)
+    true = module.Moments(np.array([3.0, 4.0]), np.zeros(2), 10)
+    of_toy = {("STL", "DReG"): pair, "DReG": true}
+    assert module.bias(of_toy) == pytest.approx((np.sqrt(48) / 5, 1 / 5))
+    assert module.largest_by_chance(1) == pytest.approx(0.6745, abs=1e-4)  # the median of |N(0, 1)|
+
+
+def test_the_moments_are_of_gradients_over_all_blocks():
+    module, num = script("gradient_estimators.py"), 4000
+    blocks, sigma = jnp.arange(24.0).reshape(2, 4, 3), 0.5
+
+    def loss(params, x, key):
+        noise = sigma * jax.random.normal(key, (3,))
+        return params["encoder"]["v"] @ (jnp.mean(x, axis=0) + noise), {}
+
+    losses = {"one": loss, "twice": lambda *args: (2 * loss(*args)[0], {})}
+    params, keys = {"encoder": {"v": jnp.ones(3)}}, jax.random.split(jax.random.key(0), num)
+    found = module.moments(losses, params, blocks, keys, [("twice", "one")])
+    mean, variance = blocks.reshape(8, 3).mean(0), sigma**2 / 2  # of two blocks
+    for name, factor in (("one", 1), ("twice", 2), (("twice", "one"), 1)):
+        some = found[name]
+        error = factor * np.sqrt(variance / num)
+        np.testing.assert_allclose(some.mean, factor * mean, atol=4.5 * error)
+        np.testing.assert_allclose(some.variance, factor**2 * variance, rtol=0.1)
+        # The summed squares of three Gaussians have chi-square's relative variance, 2 / 3.
+        assert some.error == pytest.approx(np.sqrt(2 / 3 / num), rel=0.1)
+
+
+def test_the_slope_is_the_power_of_a_power_law():
+    module = script("gradient_estimators.py")
+    law = {2**i: 3 * 2 ** (-0.5 * i) for i in range(4)}
+    assert module.slope(law, 1) == pytest.approx(-0.5)
+    assert module.slope(law | {1: 100.0}, 2) == pytest.approx(-0.5)
+    assert np.isnan(module.slope(law, 8))
+
+
+def test_the_signal_and_noise_of_one_sample_on_the_toy_are_the_known_ones():
+    """With K = 1 the gradient of b is 2 d + 2 s eps, that of DReG 2 d + (2 s - 1 / s) eps, where d
+    is the error of the mean of q and s^2 = 2/3 its variance."""
+    module = script("gradient_estimators.py")
+    toy, dim, num = module.Toy(), module.DIM, 100
+    found = toy.found(1, num)
+    encoder, mu = toy.params["encoder"], toy.params["prior"]["mean"]
+    error = np.mean(toy.x @ encoder["A"].T + encoder["b"] - (toy.x + mu) / 2, axis=0)
+    signal, sigma = 2 * np.linalg.norm(error), np.sqrt(2 / 3)
+    for name, spread in ((module.PLAIN, 2 * sigma), ("DReG", 2 * sigma - 1 / sigma)):
+        of_b = found[name].of(toy.PARTS["b"])
+        noise = spread * np.sqrt(dim / module.POINTS)
+        np.testing.assert_allclose(of_b.noise(), noise, rtol=0.05)
+        ratio = module.ratios({1: found}, name, "b")[1]
+        np.testing.assert_allclose(ratio, signal / noise, rtol=0.08)
+    t = found["DReG", module.PLAIN].of(toy.PARTS["b"]).t()
+    assert 0.5 < np.sqrt(np.mean(t**2)) < 1.6
+    assert np.abs(found["STL", "DReG"].mean).max() < 1e-6  # IWAE of one sample is the ELBO
+
+
+@pytest.mark.parametrize("bound", ["elbo", "iwae"])
+def test_the_score_function_without_a_baseline_is_its_equation(bound):
+    module, samples = script("gradient_estimators.py"), 3
+    toy, key = module.Toy(), jax.random.key(1)
+    args = toy.x[:1], vae_jax.rng.of_loss(key).epsilon, jnp.arange(1), jnp.arange(samples)
+    draw = jax.jit(lambda: draw_batch(toy.model, toy.params, *args, toy.hypers))()
+    log_w, z = draw.log_w[0], draw.z[0]
+
+    def log_q(b, z):
+        encoder = toy.params["encoder"] | {"b": b}
+        return toy.model.log_q(toy.params | {"encoder": encoder}, toy.x[0], z, toy.hypers)
+
+    score = jax.jit(jax.vmap(jax.grad(log_q), (None, 0)))
+    score = score(toy.params["encoder"]["b"], z)  # [K, DIM]
+    if bound == "elbo":
+        weight = (log_w - 1) / samples
+    else:
+        weight = jax.nn.logsumexp(log_w) - np.log(samples) - jax.nn.softmax(log_w)
+    loss_fn = module.loss_of(bound, module.BARE, toy.model, toy.hypers, samples)
+    of = jax.jit(jax.value_and_grad(lambda params: loss_fn(params, toy.x[:1], key)[0]))
+    value, found = of(toy.params)
+    np.testing.assert_allclose(found["encoder"]["b"], -weight @ score, rtol=1e-4, atol=1e-4)
+    mean = jnp.mean(log_w) if bound == "elbo" else jax.nn.logsumexp(log_w) - np.log(samples)
+    np.testing.assert_allclose(value, -mean, rtol=1e-5)
 
 
 # strangeness.py and similarity.py
