@@ -20,6 +20,7 @@ from vae_jax.objectives.ciwae import combination
 from vae_jax.objectives.iwae import log_mean
 from vae_jax.objectives.jvi import jackknife
 from vae_jax.objectives.multi_iwae import mean_of_blocks
+from vae_jax.types import Example
 
 LOG_W = 3 * np.random.default_rng(0).standard_t(3, size=(200, 12)).astype(np.float32)  # long tails
 
@@ -196,6 +197,26 @@ def test_the_score_function_is_vargrad_for_the_elbo_and_vimco_for_iwae():
         signal = log_mean(log_w) - jax.vmap(log_mean)(replaced)
         vimco = -(signal - jax.nn.softmax(log_w)) @ scores
         np.testing.assert_allclose(found("iwae"), vimco, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "gradient"), [c for c in CASES if c[1] != "stl"])
+def test_what_is_missing_changes_no_bit(name, gradient):
+    oracle, x = flawed()
+    observed = jnp.array([[True, False, True]])
+    loss_fn = loss_of(name, gradient, oracle.model, oracle.hypers)
+    params = jax.tree.map(jnp.float32, oracle.params)
+
+    @jax.jit
+    def of(x):
+        def loss(params):
+            return loss_fn(params, Example(x, observed=observed), jax.random.key(0))[0]
+
+        return jax.value_and_grad(loss)(params)
+
+    seen = jnp.float32(x)
+    one, other = of(seen.at[0, 1].set(0.0)), of(seen.at[0, 1].set(-7.0))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert of(seen.at[0, 0].add(1.0))[0] != one[0]
 
 
 @pytest.mark.parametrize(
